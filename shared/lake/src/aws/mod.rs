@@ -1,0 +1,70 @@
+//! S3 and SQS over the AWS SDK.
+//!
+//! One [`Clients`] a process: configuration and credentials as everywhere on AWS (environment, profile, role;
+//! `AWS_ENDPOINT_URL` for an emulator), one TLS stack (rustls on ring), every request counted, the SDK's retries
+//! included.
+
+mod count;
+mod error;
+mod s3;
+mod sqs;
+
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_smithy_http_client::tls;
+
+use crate::Requests;
+pub use s3::{CopyCondition, CopyLimits, S3};
+pub use sqs::Sqs;
+
+/// What all stores and queues of a process share.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    s3: aws_sdk_s3::Client,
+    sqs: aws_sdk_sqs::Client,
+    requests: Requests,
+}
+
+impl Clients {
+    /// Clients configured from the environment.
+    pub async fn from_env() -> Self {
+        let https = aws_smithy_http_client::Builder::new()
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+            .build_https();
+        let config =
+            aws_config::defaults(BehaviorVersion::latest()).http_client(https).load().await;
+        Self::new(&config)
+    }
+
+    fn new(config: &SdkConfig) -> Self {
+        let requests = Requests::default();
+        // An endpoint of one's own is an emulator or a gateway: they seldom have a host name per bucket.
+        let path_style = config.endpoint_url().is_some();
+        let s3 = aws_sdk_s3::config::Builder::from(config)
+            .force_path_style(path_style)
+            .interceptor(count::Counting::new("s3", requests.clone()))
+            .build();
+        let sqs = aws_sdk_sqs::config::Builder::from(config)
+            .interceptor(count::Counting::new("sqs", requests.clone()))
+            .build();
+        Self {
+            s3: aws_sdk_s3::Client::from_conf(s3),
+            sqs: aws_sdk_sqs::Client::from_conf(sqs),
+            requests,
+        }
+    }
+
+    /// A bucket.
+    pub fn bucket(&self, name: impl Into<String>) -> S3 {
+        S3::new(self.s3.clone(), name.into())
+    }
+
+    /// A queue, by its URL.
+    pub fn queue(&self, url: impl Into<String>) -> Sqs {
+        Sqs::new(self.sqs.clone(), url.into())
+    }
+
+    /// The requests made, counted since last taken.
+    pub fn requests(&self) -> &Requests {
+        &self.requests
+    }
+}

@@ -1,0 +1,126 @@
+//! The layout of the lake bucket: every key there is, made here.
+//!
+//! ```text
+//! raw/<dataset>/<source>/<raw id>                        land
+//! contracts/<dataset>/<version>.json  current.json       land
+//! contracts/<dataset>/refused/<raw id>.json              land
+//! staging/<dataset>/<raw id>/<order>/proposal.json       stage
+//! staging/<dataset>/<raw id>/<order>/decision.json       people
+//! quarantine/<dataset>/<raw id>/<order>-<n>.rows .jsonl  stage
+//! tables/<dataset>/data/<partition>/<raw id>-<attempt>-<n>.parquet   stage
+//! tables/<dataset>/metadata/…  version-hint.text         promote
+//! ```
+
+use uuid::Uuid;
+
+use crate::name::{Dataset, Order, RawId, Source};
+
+/// The prefix of contract uploads in the inbox.
+pub const INBOX_CONTRACTS: &str = "_contracts/";
+
+/// All versions of one source.
+pub fn raw_of_source(dataset: &Dataset, source: &Source) -> String {
+    format!("raw/{dataset}/{source}/")
+}
+
+/// All raw objects of a dataset.
+pub fn raw_of_dataset(dataset: &Dataset) -> String {
+    format!("raw/{dataset}/")
+}
+
+/// A raw object.
+pub fn raw(dataset: &Dataset, source: &Source, id: &RawId) -> String {
+    format!("raw/{dataset}/{source}/{id}")
+}
+
+/// What a key made by [`raw`] names, or `None` for any other key.
+pub fn parse_raw(key: &str) -> Option<(Dataset, Source, RawId)> {
+    let mut parts = key.strip_prefix("raw/")?.split('/');
+    let found =
+        (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    parts.next().is_none().then_some(found)
+}
+
+/// One immutable version of a contract.
+pub fn contract(dataset: &Dataset, version: &str) -> String {
+    format!("contracts/{dataset}/{version}.json")
+}
+
+/// The pointer to a dataset's current contract.
+pub fn contract_pointer(dataset: &Dataset) -> String {
+    format!("contracts/{dataset}/current.json")
+}
+
+/// Why an uploaded contract was refused.
+pub fn contract_refusal(dataset: &Dataset, upload: &RawId) -> String {
+    format!("contracts/{dataset}/refused/{upload}.json")
+}
+
+/// What staging a raw object at an order produced.
+pub fn proposal(dataset: &Dataset, id: &RawId, order: Order) -> String {
+    format!("staging/{dataset}/{id}/{order}/proposal.json")
+}
+
+/// Where the proposals of a raw object lie, one folder an order.
+pub fn proposals(dataset: &Dataset, id: &RawId) -> String {
+    format!("staging/{dataset}/{id}/")
+}
+
+/// What a person decided on a held proposal.
+pub fn decision(dataset: &Dataset, id: &RawId, order: Order) -> String {
+    format!("staging/{dataset}/{id}/{order}/decision.json")
+}
+
+/// The `n`th part of the quarantined rows: `extension` is `rows` (original bytes) or `jsonl` (reasons).
+pub fn quarantine(
+    dataset: &Dataset,
+    id: &RawId,
+    order: Order,
+    n: usize,
+    extension: &str,
+) -> String {
+    format!("quarantine/{dataset}/{id}/{order}-{n}.{extension}")
+}
+
+/// Where a dataset's table begins.
+pub fn table(dataset: &Dataset) -> String {
+    format!("tables/{dataset}")
+}
+
+/// The `n`th data file of an attempt at staging a raw object.
+pub fn data_file(
+    dataset: &Dataset,
+    partition: &str,
+    id: &RawId,
+    attempt: Uuid,
+    n: usize,
+) -> String {
+    format!("tables/{dataset}/data/{partition}/{id}-{attempt}-{n}.parquet")
+}
+
+/// An object of the table's metadata.
+pub fn metadata(dataset: &Dataset, name: &str) -> String {
+    format!("tables/{dataset}/metadata/{name}")
+}
+
+/// The table's pointer.
+pub fn table_pointer(dataset: &Dataset) -> String {
+    metadata(dataset, "version-hint.text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_keys_read_back_and_stay_below_the_limit() {
+        let dataset: Dataset = "d".repeat(63).parse().unwrap();
+        let source = Source::of_inbox_key(&"é".repeat(116)).unwrap();
+        let id = RawId::new(jiff::Timestamp::UNIX_EPOCH, "b", "k", "v");
+        let key = raw(&dataset, &source, &id);
+        assert!(key.len() < 1024 && source.as_str().len() > 690);
+        assert_eq!(parse_raw(&key), Some((dataset, source, id)));
+        assert_eq!(parse_raw("raw/flights/x"), None);
+        assert_eq!(parse_raw("tables/flights/x/y"), None);
+    }
+}
