@@ -31,8 +31,17 @@ PROGRAM = LOCAL / "emulator" / "bin" / "ministack"
 START_SECONDS = 60
 LOGS_KEPT = 20
 
-# Ends the emulator's process group when its own stdin closes, which the kernel sees to however the starter dies.
-GUARD = "import os,signal,sys\nsys.stdin.read()\ntry: os.killpg(int(sys.argv[1]), signal.SIGKILL)\nexcept OSError: pass"
+# Ends the emulator's process group and clears up when its own stdin closes, which the kernel sees to however the starter
+# dies.
+GUARD = """\
+import os, shutil, signal, sys
+sys.stdin.read()
+try:
+    os.killpg(int(sys.argv[1]), signal.SIGKILL)
+except OSError:
+    pass
+shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -53,10 +62,9 @@ class Emulator:
         }
 
     def function_processes(self) -> list[int]:
-        """The process ids of the functions that run or are kept warm."""
-        table = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True).stdout
-        rows = (line.split(None, 2) for line in table.splitlines())
-        return [int(row[0]) for row in rows if len(row) == 3 and int(row[1]) == self.pid and "bootstrap" in row[2]]
+        """The process ids of the functions that run or are kept warm: the emulator starts nothing else."""
+        table = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        return [pid for pid, parent in (map(int, line.split()) for line in table.splitlines()) if parent == self.pid]
 
 
 @contextmanager
@@ -97,7 +105,7 @@ def _start(scratch: Path, logs: Path) -> tuple[Emulator, subprocess.Popen[bytes]
                 start_new_session=True,
             )
         guard = subprocess.Popen(
-            [sys.executable, "-c", GUARD, str(process.pid)], stdin=subprocess.PIPE, start_new_session=True
+            [sys.executable, "-c", GUARD, str(process.pid), str(scratch)], stdin=subprocess.PIPE, start_new_session=True
         )
         try:
             if _healthy(endpoint, process):

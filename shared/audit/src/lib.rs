@@ -1,1 +1,27 @@
+//! The audit: bytes in; checked batches, quarantined rows and a verdict out, in one pass.
+//!
+//! [`audit`] reads an object's bytes as its contract says they are written, checks every row, hands accepted rows to a
+//! [`Sink`] as Arrow batches, one partition each, and bad ones as their original bytes with every rule they broke.
+//!
+//! Guarantees: rows accepted + rows quarantined = rows read (AUD-1); the same bytes under the same rules give the same
+//! batches, however the input was cut into reads (REP-1); memory depends on the longest row, not on the object.
+//!
+//! It fails in two ways only: [`AuditError::Source`] when the bytes could not be read to their end, and
+//! [`AuditError::Sink`] when what came out could not be kept. Whatever is wrong with the bytes themselves is a
+//! verdict, not an error. Pure: no clock, no I/O but through the reader and the sink.
 
+mod cell;
+mod csv;
+mod decode;
+mod input;
+mod jsonl;
+mod pass;
+mod verdict;
+
+pub use decode::RowFault;
+pub use input::MAX_EXPANSION;
+pub use pass::{Accepted, Audit, AuditError, BadRow, Rules, Sink, audit};
+pub use verdict::{Coverage, Outcome, Reason, Verdict, VerdictError};
+
+/// Rises with every change that makes the same bytes give other files, so that a replay is told from a repetition.
+pub const ENGINE: u32 = 1;

@@ -10,7 +10,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives;
 use aws_sdk_s3::types::{
     ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart,
-    MetadataDirective,
+    MetadataDirective, TaggingDirective,
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -94,6 +94,8 @@ impl S3 {
             .copy_source(source)
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .metadata_directive(MetadataDirective::Replace)
+            // A producer's tags stay with the producer: copying them would need tagging rights.
+            .tagging_directive(TaggingDirective::Replace)
             .set_metadata(Some(attributes.clone().into_iter().collect()));
         let request = match self.copy_condition {
             CopyCondition::On => request.if_none_match("*"),

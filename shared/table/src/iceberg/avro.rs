@@ -41,7 +41,10 @@ pub(super) fn array(element: i32, items: impl Into<Value>) -> Value {
 
 /// Avro's own maps have string keys only; Iceberg writes others as arrays of pairs.
 pub(super) fn map(key: i32, value: i32, ty: &str) -> Value {
-    let pair = record(&format!("k{key}_v{value}"), vec![required(key, "key", "int"), required(value, "value", ty)]);
+    let pair = record(
+        &format!("k{key}_v{value}"),
+        vec![required(key, "key", "int"), required(value, "value", ty)],
+    );
     json!({"type": "array", "logicalType": "map", "items": pair})
 }
 
@@ -50,7 +53,9 @@ pub(super) fn name(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for (i, unit) in name.encode_utf16().enumerate() {
         match u8::try_from(unit).map(char::from) {
-            Ok(c) if c == '_' || c.is_ascii_alphabetic() || (i > 0 && c.is_ascii_digit()) => out.push(c),
+            Ok(c) if c == '_' || c.is_ascii_alphabetic() || (i > 0 && c.is_ascii_digit()) => {
+                out.push(c)
+            }
             Ok(c) if c.is_ascii_digit() => out.extend(['_', c]),
             _ => out.push_str(&format!("_x{unit:X}")),
         }
@@ -131,7 +136,9 @@ pub(super) fn write<T>(
     let schema = schema.to_string();
     let mut head = Encoder(MAGIC.to_vec());
     head.len(metadata.len() + 2)?;
-    for (key, value) in [("avro.schema", schema.as_str()), ("avro.codec", "null")].iter().chain(metadata) {
+    for (key, value) in
+        [("avro.schema", schema.as_str()), ("avro.codec", "null")].iter().chain(metadata)
+    {
         head.bytes(key.as_bytes())?;
         head.bytes(value.as_bytes())?;
     }
@@ -153,7 +160,9 @@ pub(super) fn write<T>(
     let parts = std::iter::once(&head.0).chain(blocks.iter().map(|(_, block)| &block.0));
     let sync = fnv(parts.flatten()).to_be_bytes();
     let mut out = head;
-    out.0.reserve_exact(blocks.iter().map(|(_, block)| block.0.len() + 2 * SYNC + 4).sum::<usize>() + SYNC);
+    out.0.reserve_exact(
+        blocks.iter().map(|(_, block)| block.0.len() + 2 * SYNC + 4).sum::<usize>() + SYNC,
+    );
     out.0.extend_from_slice(&sync);
     for (count, block) in blocks {
         out.len(count)?;
@@ -195,7 +204,9 @@ impl Shape {
     fn parse(schema: &Value) -> Result<Self> {
         Ok(match schema {
             Value::String(name) => Self::named(name, &Map::new())?,
-            Value::Array(branches) => Self::Union(branches.iter().map(Self::parse).collect::<Result<_>>()?),
+            Value::Array(branches) => {
+                Self::Union(branches.iter().map(Self::parse).collect::<Result<_>>()?)
+            }
             Value::Object(object) => match object.get("type") {
                 Some(Value::String(name)) => Self::named(name, object)?,
                 Some(inner) => Self::parse(inner)?,
@@ -231,9 +242,14 @@ impl Shape {
             "record" => {
                 let fields = object.get("fields").and_then(Value::as_array);
                 let mut shapes = Vec::new();
-                for field in fields.ok_or(FormatError::Missing { field: "fields of an Avro record" })? {
+                for field in
+                    fields.ok_or(FormatError::Missing { field: "fields of an Avro record" })?
+                {
                     let shape = Self::parse(field.get("type").unwrap_or(&Value::Null))?;
-                    let id = field.get("field-id").and_then(Value::as_i64).and_then(|id| i32::try_from(id).ok());
+                    let id = field
+                        .get("field-id")
+                        .and_then(Value::as_i64)
+                        .and_then(|id| i32::try_from(id).ok());
                     if !shape.is_empty() {
                         shapes.push((id, shape));
                     }
@@ -358,13 +374,17 @@ impl<'a> Decoder<'a> {
 
     pub(super) fn int(&mut self, shape: &Shape) -> Result<Option<i32>> {
         let value = self.long(shape)?;
-        value.map(|value| i32::try_from(value).map_err(|_| FormatError::range("int", value))).transpose()
+        value
+            .map(|value| i32::try_from(value).map_err(|_| FormatError::range("int", value)))
+            .transpose()
     }
 
     /// A count or size: the format stores it signed, and negative ones mean nothing.
     pub(super) fn unsigned(&mut self, shape: &Shape) -> Result<Option<u64>> {
         let value = self.long(shape)?;
-        value.map(|value| u64::try_from(value).map_err(|_| FormatError::range("count", value))).transpose()
+        value
+            .map(|value| u64::try_from(value).map_err(|_| FormatError::range("count", value)))
+            .transpose()
     }
 
     pub(super) fn bool(&mut self, shape: &Shape) -> Result<Option<bool>> {
@@ -524,10 +544,14 @@ impl<'a> Container<'a> {
         let sync = decoder.take(SYNC, "the sync marker")?;
         match metadata.get("avro.codec").copied() {
             None | Some(b"null") => {}
-            Some(codec) => return Err(FormatError::unsupported("Avro codec", String::from_utf8_lossy(codec))),
+            Some(codec) => {
+                return Err(FormatError::unsupported("Avro codec", String::from_utf8_lossy(codec)));
+            }
         }
-        let schema = metadata.get("avro.schema").ok_or(FormatError::Missing { field: "avro.schema" })?;
-        let schema: Value = serde_json::from_slice(schema).map_err(FormatError::json("the Avro schema"))?;
+        let schema =
+            metadata.get("avro.schema").ok_or(FormatError::Missing { field: "avro.schema" })?;
+        let schema: Value =
+            serde_json::from_slice(schema).map_err(FormatError::json("the Avro schema"))?;
         Ok(Self { decoder, metadata, shape: Shape::parse(&schema)?, sync })
     }
 
@@ -587,7 +611,10 @@ mod tests {
         out.0
     }
 
-    fn read<T>(bytes: &[u8], mut each: impl FnMut(&mut Decoder<'_>, &Shape) -> Result<T>) -> Result<Vec<Option<T>>> {
+    fn read<T>(
+        bytes: &[u8],
+        mut each: impl FnMut(&mut Decoder<'_>, &Shape) -> Result<T>,
+    ) -> Result<Vec<Option<T>>> {
         Container::open(bytes)?.records(|d, shape| {
             let mut out = None;
             d.record(shape, |d, _, shape| {
@@ -635,8 +662,12 @@ mod tests {
     #[test]
     fn unknown_codecs_and_named_references_are_refused() {
         let none: [i64; 0] = [];
-        let bytes = write(&json!("long"), &[("avro.codec", "deflate")], none, |_, _| Ok(())).unwrap();
-        assert!(matches!(Container::open(&bytes), Err(FormatError::Unsupported { what: "Avro codec", .. })));
+        let bytes =
+            write(&json!("long"), &[("avro.codec", "deflate")], none, |_, _| Ok(())).unwrap();
+        assert!(matches!(
+            Container::open(&bytes),
+            Err(FormatError::Unsupported { what: "Avro codec", .. })
+        ));
         assert!(matches!(
             Container::open(&file(json!("r"), 0, b"")),
             Err(FormatError::Unsupported { what: "Avro type", .. })

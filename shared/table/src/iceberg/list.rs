@@ -150,18 +150,21 @@ fn encode(e: &mut Encoder, manifest: &ManifestFile) -> Result<(), FormatError> {
     }
     // Null says that nothing is known and nothing may be skipped, which is also right for an empty manifest.
     let known = manifest.null_partition || manifest.partition_bounds.is_some();
-    e.array(std::iter::repeat_n(manifest.partition_bounds.unzip(), known.into()), |e, (low, high)| {
-        e.bool(manifest.null_partition);
-        e.branch(true);
-        e.bool(false); // contains_nan: integers are none
-        for bound in [low, high] {
-            e.branch(bound.is_some());
-            if let Some(bound) = bound {
-                e.bytes(&bound.to_le_bytes())?;
+    e.array(
+        std::iter::repeat_n(manifest.partition_bounds.unzip(), known.into()),
+        |e, (low, high)| {
+            e.bool(manifest.null_partition);
+            e.branch(true);
+            e.bool(false); // contains_nan: integers are none
+            for bound in [low, high] {
+                e.branch(bound.is_some());
+                if let Some(bound) = bound {
+                    e.bytes(&bound.to_le_bytes())?;
+                }
             }
-        }
-        Ok(())
-    })?;
+            Ok(())
+        },
+    )?;
     e.branch(false); // key_metadata
     Ok(())
 }
@@ -189,7 +192,9 @@ fn decode(d: &mut Decoder<'_>, shape: &Shape) -> Result<ManifestFile, FormatErro
             516 => min_sequence_number = d.long(shape)?.unwrap_or(0),
             517 => match d.int(shape)? {
                 None | Some(0) => {}
-                Some(other) => return Err(FormatError::unsupported("manifest content", other.to_string())),
+                Some(other) => {
+                    return Err(FormatError::unsupported("manifest content", other.to_string()));
+                }
             },
             _ => d.skip(shape)?,
         }
@@ -204,7 +209,12 @@ fn decode(d: &mut Decoder<'_>, shape: &Shape) -> Result<ManifestFile, FormatErro
     let (null_partition, partition_bounds) = match partitions.as_slice() {
         [] => (false, None),
         [summary] => *summary,
-        more => return Err(FormatError::unsupported("number of partition fields", more.len().to_string())),
+        more => {
+            return Err(FormatError::unsupported(
+                "number of partition fields",
+                more.len().to_string(),
+            ));
+        }
     };
     Ok(ManifestFile {
         path: path.ok_or(FormatError::Missing { field: "manifest_path" })?,
@@ -212,7 +222,8 @@ fn decode(d: &mut Decoder<'_>, shape: &Shape) -> Result<ManifestFile, FormatErro
         spec_id: spec_id.ok_or(FormatError::Missing { field: "partition_spec_id" })?,
         sequence_number,
         min_sequence_number,
-        added_snapshot_id: added_snapshot_id.ok_or(FormatError::Missing { field: "added_snapshot_id" })?,
+        added_snapshot_id: added_snapshot_id
+            .ok_or(FormatError::Missing { field: "added_snapshot_id" })?,
         added_files: added_files?,
         existing_files: existing_files?,
         deleted_files: deleted_files?,
@@ -227,7 +238,8 @@ fn decode(d: &mut Decoder<'_>, shape: &Shape) -> Result<ManifestFile, FormatErro
 type Summary = (bool, Option<(i32, i32)>);
 
 fn decode_summary(d: &mut Decoder<'_>, shape: &Shape) -> Result<Summary, FormatError> {
-    let bound = |d: &mut Decoder<'_>, shape: &Shape| match d.bytes(shape)?.map(<[u8; 4]>::try_from) {
+    let bound = |d: &mut Decoder<'_>, shape: &Shape| match d.bytes(shape)?.map(<[u8; 4]>::try_from)
+    {
         None => Ok(None),
         Some(Ok(bytes)) => Ok(Some(i32::from_le_bytes(bytes))),
         Some(Err(_)) => Err(FormatError::unsupported("partition bound", "not four bytes")),
@@ -260,10 +272,14 @@ mod tests {
             entry(3, Status::Existing, Some(-9)),
             entry(2, Status::Deleted, Some(20000)),
         ];
-        let describe = |n: usize| ManifestFile::describe(format!("m{n}.avro"), 99, &spec, entries.iter().take(n), -5, 8);
-        let null = ManifestFile::describe("null.avro", 1, &spec, [&entry(1, Status::Added, None)], 1, 1);
+        let describe = |n: usize| {
+            ManifestFile::describe(format!("m{n}.avro"), 99, &spec, entries.iter().take(n), -5, 8)
+        };
+        let null =
+            ManifestFile::describe("null.avro", 1, &spec, [&entry(1, Status::Added, None)], 1, 1);
         let plain = PartitionSpec { id: 0, fields: Vec::new() };
-        let flat = ManifestFile::describe("flat.avro", 1, &plain, [&entry(1, Status::Added, None)], 1, 1);
+        let flat =
+            ManifestFile::describe("flat.avro", 1, &plain, [&entry(1, Status::Added, None)], 1, 1);
         vec![describe(0), describe(1), describe(3), null, flat]
     }
 
@@ -274,8 +290,14 @@ mod tests {
         assert_eq!((all.added_rows, all.existing_rows, all.deleted_rows), (105, 103, 102));
         assert_eq!(all.partition_bounds, Some((-9, 20000)));
         // The deleted entry is older, but gone.
-        assert_eq!((all.min_sequence_number, all.sequence_number, all.added_snapshot_id), (3, 8, -5));
-        assert_eq!(manifests().iter().map(|m| m.null_partition).collect::<Vec<_>>(), [false, false, false, true, false]);
+        assert_eq!(
+            (all.min_sequence_number, all.sequence_number, all.added_snapshot_id),
+            (3, 8, -5)
+        );
+        assert_eq!(
+            manifests().iter().map(|m| m.null_partition).collect::<Vec<_>>(),
+            [false, false, false, true, false]
+        );
     }
 
     #[test]

@@ -156,8 +156,10 @@ pub fn write<'a>(
     spec: &PartitionSpec,
     entries: impl IntoIterator<Item = &'a Entry>,
 ) -> Result<Vec<u8>, FormatError> {
-    let schema_json = serde_json::to_string(schema).map_err(FormatError::json("the table schema"))?;
-    let fields_json = serde_json::to_string(&spec.fields).map_err(FormatError::json("the partition spec"))?;
+    let schema_json =
+        serde_json::to_string(schema).map_err(FormatError::json("the table schema"))?;
+    let fields_json =
+        serde_json::to_string(&spec.fields).map_err(FormatError::json("the partition spec"))?;
     let metadata = [
         ("schema", schema_json.as_str()),
         ("schema-id", &schema.id.to_string()),
@@ -170,7 +172,8 @@ pub fn write<'a>(
     avro::write(&entry_schema(spec)?, &metadata, entries, |e, entry| encode(e, entry, partitioned))
 }
 
-/// The entries of a manifest, deleted ones included.
+/// The entries of a manifest, deleted ones included. A file cut off exactly between two Avro blocks reads as a shorter
+/// manifest: compare the length with the list's.
 pub fn read(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
     let container = Container::open(bytes)?;
     match container.header("content") {
@@ -199,7 +202,12 @@ fn entry_schema(spec: &PartitionSpec) -> Result<serde_json::Value, FormatError> 
             }
             vec![avro]
         }
-        more => return Err(FormatError::unsupported("number of partition fields", more.len().to_string())),
+        more => {
+            return Err(FormatError::unsupported(
+                "number of partition fields",
+                more.len().to_string(),
+            ));
+        }
     };
     let file = record(
         "r2",
@@ -251,7 +259,9 @@ fn encode(e: &mut Encoder, entry: &Entry, partitioned: bool) -> Result<(), Forma
             e.branch(true);
             e.int(value);
         }
-        Some(value) => return Err(FormatError::range("partition of a table without partitions", value)),
+        Some(value) => {
+            return Err(FormatError::range("partition of a table without partitions", value));
+        }
     }
     e.unsigned("record count", file.rows)?;
     e.unsigned("file size", file.bytes)?;
@@ -291,14 +301,17 @@ fn decode(d: &mut Decoder<'_>, shape: &Shape) -> Result<Entry, FormatError> {
     Ok(Entry {
         status: Status::from_int(status.ok_or(FormatError::Missing { field: "status" })?)?,
         snapshot_id: snapshot_id.ok_or(FormatError::Missing { field: "snapshot_id" })?,
-        sequence_number: sequence_number.ok_or(FormatError::Missing { field: "sequence_number" })?,
-        file_sequence_number: file_sequence_number.ok_or(FormatError::Missing { field: "file_sequence_number" })?,
+        sequence_number: sequence_number
+            .ok_or(FormatError::Missing { field: "sequence_number" })?,
+        file_sequence_number: file_sequence_number
+            .ok_or(FormatError::Missing { field: "file_sequence_number" })?,
         file: file.ok_or(FormatError::Missing { field: "data_file" })?,
     })
 }
 
 fn decode_file(d: &mut Decoder<'_>, shape: &Shape) -> Result<DataFile, FormatError> {
-    let bound = |d: &mut Decoder<'_>, shape: &Shape| Ok(d.bytes(shape)?.map(|bytes| Bound(bytes.to_vec())));
+    let bound =
+        |d: &mut Decoder<'_>, shape: &Shape| Ok(d.bytes(shape)?.map(|bytes| Bound(bytes.to_vec())));
     let (mut path, mut rows, mut bytes) = (None, None, None);
     let mut file = DataFile {
         path: String::new(),
@@ -318,7 +331,9 @@ fn decode_file(d: &mut Decoder<'_>, shape: &Shape) -> Result<DataFile, FormatErr
             100 => path = d.string(shape)?.map(str::to_owned),
             101 => match d.string(shape)? {
                 Some(format) if format.eq_ignore_ascii_case("parquet") => {}
-                other => return Err(FormatError::unsupported("file format", other.unwrap_or("null"))),
+                other => {
+                    return Err(FormatError::unsupported("file format", other.unwrap_or("null")));
+                }
             },
             102 => file.partition = decode_partition(d, shape)?,
             103 => rows = d.unsigned(shape)?,
@@ -335,7 +350,9 @@ fn decode_file(d: &mut Decoder<'_>, shape: &Shape) -> Result<DataFile, FormatErr
             }
             134 => match d.int(shape)? {
                 Some(0) => {}
-                other => return Err(FormatError::unsupported("file content", format!("{other:?}"))),
+                other => {
+                    return Err(FormatError::unsupported("file content", format!("{other:?}")));
+                }
             },
             _ => d.skip(shape)?,
         }
@@ -368,12 +385,26 @@ pub(super) mod tests {
     use super::*;
 
     pub(in super::super) fn schema() -> Schema {
-        let field = |id, name: &str, ty| Field { id, name: name.to_owned(), required: false, ty, doc: None };
-        Schema { id: 4, fields: vec![field(1, "time", Type::Timestamptz), field(2, "carrier", Type::String)] }
+        let field = |id, name: &str, ty| Field {
+            id,
+            name: name.to_owned(),
+            required: false,
+            ty,
+            doc: None,
+        };
+        Schema {
+            id: 4,
+            fields: vec![field(1, "time", Type::Timestamptz), field(2, "carrier", Type::String)],
+        }
     }
 
     pub(in super::super) fn spec(transform: Transform) -> PartitionSpec {
-        let field = PartitionField { source_id: 1, field_id: 1000, name: "time-part".to_owned(), transform };
+        let field = PartitionField {
+            source_id: 1,
+            field_id: 1000,
+            name: "time-part".to_owned(),
+            transform,
+        };
         PartitionSpec { id: 3, fields: vec![field] }
     }
 
@@ -393,7 +424,10 @@ pub(super) mod tests {
                 value_counts: BTreeMap::from([(1, 100 + n), (2, 100 + n)]),
                 null_counts: BTreeMap::from([(2, n)]),
                 nan_counts: BTreeMap::new(),
-                lower_bounds: BTreeMap::from([(1, Bound::from_timestamp(-1)), (2, Bound::string_lower("AA", 16))]),
+                lower_bounds: BTreeMap::from([
+                    (1, Bound::from_timestamp(-1)),
+                    (2, Bound::string_lower("AA", 16)),
+                ]),
                 upper_bounds: BTreeMap::from([(1, Bound::from_timestamp(i64::MAX))]),
                 split_offsets: vec![4, n + 5],
             },
@@ -417,7 +451,10 @@ pub(super) mod tests {
         let plain = PartitionSpec { id: 0, fields: Vec::new() };
         let mut unpartitioned = entries();
         unpartitioned.iter_mut().for_each(|entry| entry.file.partition = None);
-        assert_eq!(read(&write(&schema(), &plain, &unpartitioned).unwrap()).unwrap(), unpartitioned);
+        assert_eq!(
+            read(&write(&schema(), &plain, &unpartitioned).unwrap()).unwrap(),
+            unpartitioned
+        );
         assert_eq!(read(&write(&schema(), &plain, []).unwrap()).unwrap(), []);
         assert!(matches!(write(&schema(), &plain, &entries()), Err(FormatError::Range { .. })));
     }
@@ -447,18 +484,27 @@ pub(super) mod tests {
             e.int(status);
             Ok(())
         });
-        assert!(matches!(read(&deletes.unwrap()), Err(FormatError::Unsupported { what: "manifest content", .. })));
+        assert!(matches!(
+            read(&deletes.unwrap()),
+            Err(FormatError::Unsupported { what: "manifest content", .. })
+        ));
     }
 
     #[test]
     fn a_missing_field_is_named() {
-        let shape = avro::record("e", vec![avro::required(0, "status", "int"), avro::optional(99, "new", "string")]);
+        let shape = avro::record(
+            "e",
+            vec![avro::required(0, "status", "int"), avro::optional(99, "new", "string")],
+        );
         let bytes = avro::write(&shape, &[], [1], |e, status| {
             e.int(status);
             e.branch(true);
             e.bytes(b"skipped")
         });
-        assert!(matches!(read(&bytes.unwrap()), Err(FormatError::Missing { field: "snapshot_id" })));
+        assert!(matches!(
+            read(&bytes.unwrap()),
+            Err(FormatError::Missing { field: "snapshot_id" })
+        ));
     }
 
     #[test]
@@ -480,7 +526,9 @@ pub(super) mod tests {
 
     #[test]
     fn string_bounds_are_cut_by_character_and_rounded_up() {
-        let upper = |value: &str, max| Bound::string_upper(value, max).map(|b| String::from_utf8(b.0).unwrap());
+        let upper = |value: &str, max| {
+            Bound::string_upper(value, max).map(|b| String::from_utf8(b.0).unwrap())
+        };
         assert_eq!(Bound::string_lower("größe", 3).as_bytes(), "grö".as_bytes());
         assert_eq!(upper("größe", 5).as_deref(), Some("größe"));
         assert_eq!(upper("größe", 3).as_deref(), Some("gr÷"));

@@ -108,7 +108,12 @@ impl TableMetadata {
             current_schema_id: schema.id,
             schemas: vec![schema],
             default_spec_id: spec.id,
-            last_partition_id: spec.fields.iter().map(|field| field.field_id).max().unwrap_or(NO_PARTITION_ID),
+            last_partition_id: spec
+                .fields
+                .iter()
+                .map(|field| field.field_id)
+                .max()
+                .unwrap_or(NO_PARTITION_ID),
             partition_specs: vec![spec],
             properties: BTreeMap::new(),
             current_snapshot_id: None,
@@ -166,14 +171,20 @@ impl TableMetadata {
         next.last_updated_ms = snapshot.timestamp_ms;
         next.last_sequence_number = self.last_sequence_number.max(snapshot.sequence_number);
         next.current_snapshot_id = Some(id);
-        next.snapshot_log.push(SnapshotLogEntry { snapshot_id: id, timestamp_ms: snapshot.timestamp_ms });
+        next.snapshot_log
+            .push(SnapshotLogEntry { snapshot_id: id, timestamp_ms: snapshot.timestamp_ms });
         next.snapshots.push(snapshot);
         next.refs
             .entry(MAIN.to_owned())
-            .or_insert_with(|| Reference { snapshot_id: id, kind: "branch".to_owned(), other: Map::new() })
+            .or_insert_with(|| Reference {
+                snapshot_id: id,
+                kind: "branch".to_owned(),
+                other: Map::new(),
+            })
             .snapshot_id = id;
 
-        let held: BTreeSet<i64> = next.refs.values().map(|reference| reference.snapshot_id).collect();
+        let held: BTreeSet<i64> =
+            next.refs.values().map(|reference| reference.snapshot_id).collect();
         let mut surplus = next.snapshots.len().saturating_sub(max_retained.max(1));
         next.snapshots.retain(|snapshot| {
             let old = surplus > 0;
@@ -181,7 +192,8 @@ impl TableMetadata {
             !old || held.contains(&snapshot.snapshot_id)
         });
         // The log must have no gaps: it starts after the last snapshot that is gone.
-        let kept: BTreeSet<i64> = next.snapshots.iter().map(|snapshot| snapshot.snapshot_id).collect();
+        let kept: BTreeSet<i64> =
+            next.snapshots.iter().map(|snapshot| snapshot.snapshot_id).collect();
         let gone = next.snapshot_log.iter().rposition(|entry| !kept.contains(&entry.snapshot_id));
         next.snapshot_log.drain(..gone.map_or(0, |last| last + 1));
         next
@@ -192,7 +204,10 @@ impl TableMetadata {
     #[must_use]
     pub fn with_previous_file(&self, metadata_file: impl Into<String>, max_logged: usize) -> Self {
         let mut next = self.clone();
-        let entry = MetadataLogEntry { metadata_file: metadata_file.into(), timestamp_ms: self.last_updated_ms };
+        let entry = MetadataLogEntry {
+            metadata_file: metadata_file.into(),
+            timestamp_ms: self.last_updated_ms,
+        };
         next.metadata_log.push(entry);
         next.metadata_log.drain(..next.metadata_log.len().saturating_sub(max_logged));
         next
@@ -210,7 +225,8 @@ impl TableMetadata {
             format_version: i32,
         }
         let what = "the table metadata";
-        let Versioned { format_version } = serde_json::from_slice(json).map_err(FormatError::json(what))?;
+        let Versioned { format_version } =
+            serde_json::from_slice(json).map_err(FormatError::json(what))?;
         if format_version != VERSION {
             return Err(FormatError::unsupported("format version", format_version.to_string()));
         }
@@ -239,7 +255,13 @@ mod tests {
     use super::*;
 
     fn table() -> TableMetadata {
-        TableMetadata::new("9c12d441-03fe-4693-9a96-a0705ddf69c1", "s3://lake/t", schema(), spec(Transform::Day), 1000)
+        TableMetadata::new(
+            "9c12d441-03fe-4693-9a96-a0705ddf69c1",
+            "s3://lake/t",
+            schema(),
+            spec(Transform::Day),
+            1000,
+        )
     }
 
     fn snapshot(n: i64) -> Snapshot {
@@ -297,15 +319,9 @@ mod tests {
     #[test]
     fn time_never_goes_back() {
         let table = table().with_snapshot(snapshot(50), 9);
-        let table = table.with_snapshot(snapshot(51).clone_at(3), 9);
+        let table = table.with_snapshot(Snapshot { timestamp_ms: 3, ..snapshot(51) }, 9);
         assert_eq!(table.current_snapshot().unwrap().timestamp_ms, 1050);
         assert_eq!(table.last_updated_ms, 1050);
-    }
-
-    impl Snapshot {
-        fn clone_at(&self, timestamp_ms: i64) -> Self {
-            Self { timestamp_ms, ..self.clone() }
-        }
     }
 
     #[test]
@@ -326,9 +342,12 @@ mod tests {
     fn the_metadata_log_keeps_the_newest() {
         let mut table = table();
         for n in 1..=4 {
-            table = table.with_previous_file(format!("{n}.metadata.json"), 2).with_snapshot(snapshot(n), 9);
+            table = table
+                .with_previous_file(format!("{n}.metadata.json"), 2)
+                .with_snapshot(snapshot(n), 9);
         }
-        let log: Vec<_> = table.metadata_log.iter().map(|e| (e.metadata_file.as_str(), e.timestamp_ms)).collect();
+        let log: Vec<_> =
+            table.metadata_log.iter().map(|e| (e.metadata_file.as_str(), e.timestamp_ms)).collect();
         assert_eq!(log, [("3.metadata.json", 1002), ("4.metadata.json", 1003)]);
     }
 
@@ -341,7 +360,12 @@ mod tests {
         assert_eq!(table.current_snapshot_id, None);
         let again: Value = serde_json::from_slice(&table.to_json().unwrap()).unwrap();
         assert_eq!(again["statistics"], value["statistics"]);
-        for (key, wrong) in [("format-version", json!(3)), ("current-schema-id", json!(9)), ("default-spec-id", json!(9)), ("current-snapshot-id", json!(9))] {
+        for (key, wrong) in [
+            ("format-version", json!(3)),
+            ("current-schema-id", json!(9)),
+            ("default-spec-id", json!(9)),
+            ("current-snapshot-id", json!(9)),
+        ] {
             let mut broken = value.clone();
             broken[key] = wrong;
             assert!(TableMetadata::from_json(broken.to_string().as_bytes()).is_err(), "{key}");

@@ -37,10 +37,7 @@ pub enum FormatError {
     Unsupported { what: &'static str, found: String },
     /// JSON that does not parse, or is not the object it should be.
     #[error("{what}: {source}")]
-    Json {
-        what: &'static str,
-        source: serde_json::Error,
-    },
+    Json { what: &'static str, source: serde_json::Error },
 }
 
 impl FormatError {

@@ -1,0 +1,74 @@
+# Everything this project does on a machine. What is downloaded goes into .local/ (and cargo's own cache); `make clean`
+# removes it. Every run takes free ports and a stack of its own: `make demo` left running does not disturb `make test`.
+
+PYTHON ?= python3
+LOCAL := .local
+READERS := $(LOCAL)/readers/bin
+RUN := PYTHONPATH=tests $(READERS)/python -m
+PIP_FLAGS := --quiet --no-input
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help preflight setup demo test test-rust test-template test-e2e test-long lint-template sam-local example clean
+
+help:
+	@echo 'make demo            the whole pipeline on this machine, with a month of real flights'
+	@echo 'make test            everything that is checked before a merge'
+	@echo 'make test-long       a year of flights, functions killed on the way'
+	@echo 'make lint-template   sam validate --lint and cfn-lint (installs sam, 342 MB)'
+	@echo 'make sam-local       the functions under sam local invoke, in a container'
+	@echo 'make clean           removes what was built and downloaded'
+
+preflight:
+	@PYTHON=$(PYTHON) tests/local/preflight.sh
+
+setup: preflight $(LOCAL)/emulator.ready $(LOCAL)/readers.ready
+
+# A virtual environment per list; the stamp is newer than its list when the environment holds just that.
+$(LOCAL)/%.ready: requirements/%.txt
+	@echo 'Installing $< into $(LOCAL)/$* …'
+	@rm -rf $(LOCAL)/$*
+	@$(PYTHON) -m venv $(LOCAL)/$*
+	@$(LOCAL)/$*/bin/pip install $(PIP_FLAGS) -r $<
+	@touch $@
+
+# Not an environment but a data set, for the year of flights.
+$(LOCAL)/flights.ready: requirements/flights.txt $(LOCAL)/readers.ready
+	@$(READERS)/pip install $(PIP_FLAGS) --no-deps -r $<
+	@touch $@
+
+demo: setup
+	@$(RUN) local.demo
+
+test: test-rust test-template test-e2e
+
+# Format first, since it takes a second; clippy shares its build with the tests.
+test-rust: setup
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(RUN) local.emulator -- cargo test --locked --workspace
+
+test-template: setup
+	$(READERS)/cfn-lint template.yaml
+	$(READERS)/python -m pytest tests/template
+
+test-e2e: setup
+	$(READERS)/python -m pytest tests/e2e -m 'not long'
+
+test-long: setup $(LOCAL)/flights.ready
+	$(READERS)/python -m pytest tests/e2e -m long
+
+lint-template: setup $(LOCAL)/sam.ready
+	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(LOCAL)/sam/bin/sam validate --lint --template template.yaml
+	$(READERS)/cfn-lint template.yaml
+
+sam-local: setup $(LOCAL)/sam.ready
+	PATH="$(CURDIR)/$(LOCAL)/sam/bin:$$PATH" infra/sam-local.sh
+
+# Rewrites examples/flights from its source: the same bytes every time.
+example: $(LOCAL)/flights.ready
+	$(READERS)/python examples/flights/make_data.py
+
+clean:
+	rm -rf $(LOCAL) .aws-sam target

@@ -1,0 +1,405 @@
+//! The one pass: decode, check, split good from bad, and decide.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray, UInt32Array,
+};
+use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::datatypes::{Date32Type, SchemaRef, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sluicegate_contract::check::{check, published_schema};
+use sluicegate_contract::{Contract, Format, Grain, Version};
+
+use crate::cell::month_of_day;
+use crate::csv::Csv;
+use crate::decode::{Chunk, DecodeError, Decoder, RowFault};
+use crate::input;
+use crate::jsonl::Jsonl;
+use crate::verdict::{Coverage, Outcome, Reason, Verdict, VerdictError};
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+const MICROS_PER_HOUR: i64 = 3_600_000_000;
+
+/// What an object is held against.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    contract: Contract,
+    schema: SchemaRef,
+    raw_id: String,
+    landed_at: Timestamp,
+}
+
+impl Rules {
+    /// The rules for one raw object under one version of its contract.
+    pub fn new(contract: Contract, version: &Version, raw_id: &str, landed_at: Timestamp) -> Self {
+        let schema = published_schema(&contract, version);
+        Self { contract, schema, raw_id: raw_id.to_owned(), landed_at }
+    }
+
+    /// The schema of accepted batches, lineage columns included.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The contract.
+    pub fn contract(&self) -> &Contract {
+        &self.contract
+    }
+}
+
+/// Accepted rows of one partition.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The partition's value: hours, days or months since 1970, by the contract's grain; `None` without one.
+    pub partition: Option<i32>,
+    pub rows: RecordBatch,
+}
+
+/// A bad row.
+#[derive(Debug)]
+pub struct BadRow<'a> {
+    /// Its number in the object, from 1, the header not counted.
+    pub row: u64,
+    /// Where it begins in the unpacked object.
+    pub offset: u64,
+    /// As it was written, its line end left out.
+    pub bytes: &'a [u8],
+    /// Every rule that it broke.
+    pub faults: Vec<RowFault>,
+}
+
+/// Where an audit puts what it has read.
+pub trait Sink {
+    /// Keeps accepted rows.
+    fn accept(&mut self, accepted: Accepted) -> io::Result<()>;
+
+    /// Keeps a bad row; `header` makes a file of the source of it.
+    fn quarantine(&mut self, header: &[u8], row: &BadRow<'_>) -> io::Result<()>;
+}
+
+/// What an audit came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    pub verdict: Verdict,
+    /// First and last event time of the accepted rows, in microseconds since 1970.
+    pub event_range: Option<(i64, i64)>,
+    /// Fields of the source that the contract does not know.
+    pub unknown_fields: Vec<String>,
+    /// How often each rule was broken: `column rule` → rows.
+    pub broken: BTreeMap<String, u64>,
+}
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The bytes could not be read to their end. Nothing is said about them.
+    #[error("the object could not be read to its end: {0}")]
+    Source(io::Error),
+    /// What was read could not be kept.
+    #[error("what was staged could not be kept: {0}")]
+    Sink(io::Error),
+    /// A defect of ours.
+    #[error("defect: {0}")]
+    Arrow(#[from] ArrowError),
+    /// A defect of ours.
+    #[error("defect: {0}")]
+    Verdict(#[from] VerdictError),
+}
+
+/// Reads an object to its end, and decides.
+pub fn audit(
+    source: impl Read + Send,
+    rules: &Rules,
+    sink: &mut dyn Sink,
+) -> Result<Audit, AuditError> {
+    let mut pass = Pass::new(rules);
+    let opened = input::open(source, rules.contract.format.compression());
+    let (reader, progress) = match opened {
+        Ok(opened) => opened,
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => {
+            return pass.finish(Some(Reason::new("compression", e.to_string())), 0);
+        }
+        Err(e) => return Err(AuditError::Source(e)),
+    };
+    let outcome = match &rules.contract.format {
+        Format::Csv(format) => Csv::new(&rules.contract, format, reader)
+            .map_err(Stop::Decode)
+            .and_then(|mut decoder| pass.run(&mut decoder, sink)),
+        Format::Jsonl(format) => Jsonl::new(&rules.contract, format, reader)
+            .map_err(Stop::Decode)
+            .and_then(|mut decoder| pass.run(&mut decoder, sink)),
+    };
+    let unreadable = match outcome {
+        Ok(()) => None,
+        Err(Stop::Decode(DecodeError::Unreadable(reason))) => Some(reason),
+        Err(Stop::Decode(DecodeError::Io(e))) if progress.source_failed() => {
+            return Err(AuditError::Source(e));
+        }
+        // The source gave its bytes; unpacking them failed.
+        Err(Stop::Decode(DecodeError::Io(e))) => Some(Reason::new("compression", e.to_string())),
+        Err(Stop::Fatal(error)) => return Err(error),
+    };
+    pass.finish(unreadable, progress.bytes())
+}
+
+enum Stop {
+    Decode(DecodeError),
+    Fatal(AuditError),
+}
+
+impl<E: Into<AuditError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Fatal(error.into())
+    }
+}
+
+struct Pass<'a> {
+    rules: &'a Rules,
+    coverage: Coverage,
+    event_range: Option<(i64, i64)>,
+    unknown_fields: Vec<String>,
+    broken: BTreeMap<String, u64>,
+}
+
+impl<'a> Pass<'a> {
+    fn new(rules: &'a Rules) -> Self {
+        Self {
+            rules,
+            coverage: Coverage::default(),
+            event_range: None,
+            unknown_fields: Vec::new(),
+            broken: BTreeMap::new(),
+        }
+    }
+
+    fn run(&mut self, decoder: &mut dyn Decoder, sink: &mut dyn Sink) -> Result<(), Stop> {
+        while let Some(chunk) = decoder.next_chunk().map_err(Stop::Decode)? {
+            self.chunk(chunk, decoder.header(), sink)?;
+        }
+        self.unknown_fields = decoder.unknown_fields().iter().cloned().collect();
+        Ok(())
+    }
+
+    fn chunk(&mut self, mut chunk: Chunk, header: &[u8], sink: &mut dyn Sink) -> Result<(), Stop> {
+        let first_row = self.coverage.rows_read + 1;
+        let bad = self.faults_by_row(&mut chunk);
+        self.coverage.rows_read += chunk.rows as u64;
+        self.coverage.rows_quarantined += bad.len() as u64;
+        let mut good = vec![true; chunk.rows];
+        for (row, faults) in bad {
+            if let Some(good) = good.get_mut(row) {
+                *good = false;
+            }
+            for fault in &faults {
+                let place = fault.column.as_deref().unwrap_or("row");
+                *self.broken.entry(format!("{place} {}", fault.rule)).or_default() += 1;
+            }
+            let span = chunk.spans.get(row).cloned().unwrap_or_default();
+            let bad_row = BadRow {
+                row: first_row + row as u64,
+                offset: chunk.offset + span.start as u64,
+                bytes: chunk.bytes.get(span).unwrap_or_default(),
+                faults,
+            };
+            sink.quarantine(header, &bad_row).map_err(AuditError::Sink)?;
+        }
+        let batch = self.with_lineage(chunk, first_row)?;
+        let rows = if good.iter().all(|g| *g) {
+            batch
+        } else {
+            filter_record_batch(&batch, &BooleanArray::from(good))?
+        };
+        self.coverage.rows_accepted += rows.num_rows() as u64;
+        for accepted in self.split(rows)? {
+            sink.accept(accepted).map_err(AuditError::Sink)?;
+        }
+        Ok(())
+    }
+
+    /// Every bad row of a chunk with all its faults.
+    fn faults_by_row(&self, chunk: &mut Chunk) -> BTreeMap<usize, Vec<RowFault>> {
+        let contract = &self.rules.contract;
+        let mut bad: BTreeMap<usize, Vec<RowFault>> = BTreeMap::new();
+        for fault in chunk.faults.drain(..) {
+            let field = fault.field.and_then(|i| contract.fields.get(i));
+            bad.entry(fault.row).or_default().push(RowFault {
+                column: field.map(|f| f.source.clone()),
+                rule: fault.rule,
+                reason: fault.reason,
+            });
+        }
+        let mut broken = Vec::new();
+        check(contract, &chunk.columns, &mut broken);
+        for fault in broken {
+            let Some(field) = contract.fields.get(fault.field) else { continue };
+            let Some(rule) = field.rules.get(fault.rule) else { continue };
+            let value = chunk.columns.get(fault.field).map(|c| shown(c, fault.row));
+            bad.entry(fault.row).or_default().push(RowFault {
+                column: Some(field.source.clone()),
+                rule: rule.keyword(),
+                reason: format!("{}, is {}", rule.demand(), value.unwrap_or_default()),
+            });
+        }
+        self.events_ahead(chunk, &mut bad);
+        bad
+    }
+
+    /// Rows that claim to have happened further after their landing than the contract allows.
+    fn events_ahead(&self, chunk: &Chunk, bad: &mut BTreeMap<usize, Vec<RowFault>>) {
+        let contract = &self.rules.contract;
+        let Some(event_time) = &contract.event_time else { return };
+        let (Some(field), Some(column)) =
+            (contract.fields.get(event_time.field), chunk.columns.get(event_time.field))
+        else {
+            return;
+        };
+        let latest = self.rules.landed_at.saturating_add(event_time.max_ahead);
+        let latest = latest.unwrap_or(Timestamp::MAX).as_microsecond();
+        for (row, event) in event_micros(column).into_iter().enumerate() {
+            if event > latest && column.is_valid(row) {
+                bad.entry(row).or_default().push(RowFault {
+                    column: Some(field.source.clone()),
+                    rule: "max_ahead",
+                    reason: format!(
+                        "lies more than {} after landing at {}, is {}",
+                        event_time.max_ahead,
+                        self.rules.landed_at,
+                        shown(column, row)
+                    ),
+                });
+            }
+        }
+    }
+
+    fn with_lineage(&self, chunk: Chunk, first_row: u64) -> Result<RecordBatch, ArrowError> {
+        let rows = chunk.rows;
+        let first = i64::try_from(first_row).unwrap_or(i64::MAX);
+        let last = first.saturating_add(i64::try_from(rows).unwrap_or(i64::MAX));
+        let landed = self.rules.landed_at.as_microsecond();
+        let mut columns = chunk.columns;
+        columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
+            self.rules.raw_id.as_str(),
+            rows,
+        ))));
+        columns.push(Arc::new(Int64Array::from_iter_values(first..last)));
+        columns.push(Arc::new(
+            TimestampMicrosecondArray::from_value(landed, rows).with_timezone("UTC"),
+        ));
+        // A bad row may have null where the published schema has none: it is filtered out before anyone sees it.
+        let loose = self.rules.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+        let loose = arrow::datatypes::Schema::new(loose.collect::<Vec<_>>());
+        RecordBatch::try_new(Arc::new(loose), columns)
+    }
+
+    /// Splits rows by partition, in the order of the partitions, and notes their event times.
+    fn split(&mut self, rows: RecordBatch) -> Result<Vec<Accepted>, ArrowError> {
+        if rows.num_rows() == 0 {
+            return Ok(Vec::new());
+        }
+        let rows = RecordBatch::try_new(self.rules.schema.clone(), rows.columns().to_vec())?;
+        let Some(event_time) = &self.rules.contract.event_time else {
+            return Ok(vec![Accepted { partition: None, rows }]);
+        };
+        let events = event_micros(rows.column(event_time.field));
+        for event in &events {
+            let (low, high) = self.event_range.unwrap_or((*event, *event));
+            self.event_range = Some((low.min(*event), high.max(*event)));
+        }
+        let Some(partition) = partition_of(event_time.grain) else {
+            return Ok(vec![Accepted { partition: None, rows }]);
+        };
+        let mut members: BTreeMap<i32, Vec<u32>> = BTreeMap::new();
+        for (row, event) in (0u32..).zip(&events) {
+            members.entry(partition(*event)).or_default().push(row);
+        }
+        if let (1, Some(only)) = (members.len(), members.keys().next()) {
+            return Ok(vec![Accepted { partition: Some(*only), rows }]);
+        }
+        let parts = members.into_iter().map(|(partition, indices)| {
+            let rows = take_record_batch(&rows, &UInt32Array::from(indices))?;
+            Ok(Accepted { partition: Some(partition), rows })
+        });
+        parts.collect()
+    }
+
+    fn finish(mut self, unreadable: Option<Reason>, bytes: u64) -> Result<Audit, AuditError> {
+        self.coverage.bytes = bytes;
+        let (outcome, reasons) = match unreadable {
+            Some(reason) => (Outcome::Reject, vec![reason]),
+            None => match self.hold_reason() {
+                Some(reason) => (Outcome::Hold, vec![reason]),
+                None => (Outcome::Publish, Vec::new()),
+            },
+        };
+        Ok(Audit {
+            verdict: Verdict::new(outcome, reasons, self.coverage)?,
+            event_range: self.event_range,
+            unknown_fields: self.unknown_fields,
+            broken: self.broken,
+        })
+    }
+
+    fn hold_reason(&self) -> Option<Reason> {
+        let Coverage { rows_read, rows_accepted, rows_quarantined, .. } = self.coverage;
+        if rows_read == 0 {
+            let message = "the object has no rows: publishing it would replace what it was before with nothing";
+            return Some(Reason::new("no_rows", message));
+        }
+        let allowed = self.rules.contract.bad_rows.max_fraction;
+        #[allow(clippy::cast_precision_loss, reason = "a share; exact up to 2^53 rows")]
+        let fraction = rows_quarantined as f64 / rows_read as f64;
+        if fraction <= allowed && rows_accepted > 0 {
+            return None;
+        }
+        let mut most: Vec<_> = self.broken.iter().collect();
+        most.sort_by_key(|(_, rows)| std::cmp::Reverse(**rows));
+        let most = most.iter().take(3).map(|(rule, rows)| format!("{rule} × {rows}"));
+        let most = most.collect::<Vec<_>>().join(", ");
+        Some(Reason::new(
+            "bad_rows",
+            format!(
+                "{rows_quarantined} of {rows_read} rows are bad ({:.2} %, the contract allows {:.2} %); most often: {most}",
+                fraction * 100.0,
+                allowed * 100.0
+            ),
+        ))
+    }
+}
+
+/// The event times of a column in microseconds; nulls are 0.
+fn event_micros(column: &ArrayRef) -> Vec<i64> {
+    if let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() {
+        times.values().to_vec()
+    } else if let Some(dates) = column.as_primitive_opt::<Date32Type>() {
+        dates.values().iter().map(|day| i64::from(*day) * MICROS_PER_DAY).collect()
+    } else {
+        Vec::new()
+    }
+}
+
+/// The partition that an event time falls into.
+fn partition_of(grain: Grain) -> Option<fn(i64) -> i32> {
+    // Event times are years 0 to 9999: their hours fit 32 bits.
+    match grain {
+        Grain::Hour => Some(|e| i32::try_from(e.div_euclid(MICROS_PER_HOUR)).unwrap_or_default()),
+        Grain::Day => Some(|e| i32::try_from(e.div_euclid(MICROS_PER_DAY)).unwrap_or_default()),
+        Grain::Month => Some(|e| {
+            month_of_day(i32::try_from(e.div_euclid(MICROS_PER_DAY)).unwrap_or_default())
+        }),
+        Grain::None => None,
+    }
+}
+
+/// A value for a message.
+fn shown(column: &ArrayRef, row: usize) -> String {
+    match column.as_string_opt::<i32>() {
+        Some(strings) if strings.is_valid(row) => crate::decode::quote(strings.value(row)),
+        _ => arrow::util::display::array_value_to_string(column, row).unwrap_or_default(),
+    }
+}

@@ -1,0 +1,346 @@
+//! The audit from outside: real rows, planted faults, and everything that is no table at all.
+
+use std::io::{self, Read, Write};
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use jiff::Timestamp;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use sluicegate_audit::{Accepted, Audit, AuditError, BadRow, Outcome, Rules, Sink, audit};
+use sluicegate_contract::Version;
+
+const RAW_ID: &str = "20130102T030405Z-00000000000000000000000000000000";
+
+/// Keeps everything in memory.
+#[derive(Default)]
+struct Kept {
+    accepted: Vec<(Option<i32>, RecordBatch)>,
+    bad: Vec<(u64, u64, String, Vec<String>)>,
+    header: Vec<u8>,
+}
+
+impl Sink for Kept {
+    fn accept(&mut self, accepted: Accepted) -> io::Result<()> {
+        self.accepted.push((accepted.partition, accepted.rows));
+        Ok(())
+    }
+
+    fn quarantine(&mut self, header: &[u8], row: &BadRow<'_>) -> io::Result<()> {
+        self.header = header.to_vec();
+        let bytes = String::from_utf8_lossy(row.bytes).into_owned();
+        let faults = row.faults.iter();
+        let faults = faults.map(|f| format!("{} {}", f.column.as_deref().unwrap_or("row"), f.rule));
+        self.bad.push((row.row, row.offset, bytes, faults.collect()));
+        Ok(())
+    }
+}
+
+fn contract(change: impl FnOnce(&mut Value)) -> Version {
+    let mut document = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "required": ["id", "at"],
+        "properties": {
+            "id": {"type": "integer", "minimum": 1},
+            "name": {"type": ["string", "null"], "maxLength": 5},
+            "at": {"type": "string", "format": "date-time"},
+        },
+        "x-sluicegate": {
+            "version": "1.0.0",
+            "team": {"name": "t"},
+            "format": {"type": "csv", "line_limit": 100_000},
+            "event_time": {"column": "at", "max_ahead": "P1D"},
+            "bad_rows": {"max_fraction": 0.5},
+        },
+    });
+    change(&mut document);
+    Version::next(document.to_string().as_bytes(), None, "u").unwrap().unwrap()
+}
+
+fn jsonl() -> Version {
+    contract(|d| d["x-sluicegate"]["format"] = json!({"type": "jsonl", "line_limit": 100_000}))
+}
+
+fn try_run(version: &Version, source: impl Read + Send) -> (Result<Audit, AuditError>, Kept) {
+    let landed: Timestamp = "2013-01-02T03:04:05Z".parse().unwrap();
+    let rules = Rules::new(version.contract().unwrap(), version, RAW_ID, landed);
+    let mut kept = Kept::default();
+    (audit(source, &rules, &mut kept), kept)
+}
+
+fn run(version: &Version, bytes: &[u8]) -> (Audit, Kept) {
+    let (result, kept) = try_run(version, bytes);
+    let found = result.unwrap();
+    let coverage = found.verdict.coverage();
+    assert_eq!(coverage.bytes, bytes.len() as u64, "AUD-1: all bytes are covered");
+    let accepted: usize = kept.accepted.iter().map(|(_, b)| b.num_rows()).sum();
+    assert_eq!(coverage.rows_accepted, accepted as u64);
+    assert_eq!(coverage.rows_quarantined, kept.bad.len() as u64);
+    (found, kept)
+}
+
+fn reject(version: &Version, bytes: &[u8]) -> String {
+    let (result, kept) = try_run(version, bytes);
+    let found = result.unwrap();
+    assert_eq!(found.verdict.outcome(), Outcome::Reject, "{found:?}");
+    assert!(kept.accepted.is_empty(), "nothing was taken for good");
+    let reason = &found.verdict.reasons()[0];
+    format!("{}: {}", reason.code, reason.message)
+}
+
+const GOOD: &str = "2013-01-01T10:00:00Z";
+
+#[test]
+fn good_rows_are_accepted_by_day_with_their_lineage() {
+    let text = format!("name,id,at,extra\nann,1,{GOOD},x\n,2,2013-01-02T00:00:00Z,y\n\"b,\"\"é\",3,{GOOD},z");
+    let (found, kept) = run(&contract(|_| {}), text.as_bytes());
+    assert_eq!(found.verdict.outcome(), Outcome::Publish);
+    assert_eq!(found.unknown_fields, ["extra"]);
+    assert_eq!(found.event_range, Some((1_357_034_400_000_000, 1_357_084_800_000_000)));
+    let days: Vec<_> = kept.accepted.iter().map(|(p, b)| (p.unwrap(), b.num_rows())).collect();
+    assert_eq!(days, [(15_706, 2), (15_707, 1)]);
+    let first = &kept.accepted[0].1;
+    assert_eq!(first["id"].as_primitive::<Int64Type>().values().as_ref(), [1, 3]);
+    assert_eq!(first["name"].as_string::<i32>().value(1), "b,\"é");
+    assert_eq!(first["_raw_row"].as_primitive::<Int64Type>().values().as_ref(), [1, 3]);
+    assert_eq!(first["_raw_id"].as_string::<i32>().value(0), RAW_ID);
+    let landed = first["_landed_at"].as_primitive::<TimestampMicrosecondType>().value(0);
+    assert_eq!(landed, 1_357_095_845_000_000);
+}
+
+#[test]
+fn bad_rows_keep_their_bytes_their_place_and_every_rule_they_broke() {
+    let rows = [
+        format!("1,ann,{GOOD}"),
+        format!("0,toolong,{GOOD}"),
+        format!("x,\"q\n\",{GOOD}"),
+        "4,a".to_owned(),
+        format!(",a,{GOOD}"),
+        "6,a,2013-01-03T03:04:06Z".to_owned(),
+        "7,a,2013-01-03T03:04:05Z".to_owned(),
+        format!("8,a,{GOOD}"),
+        format!("9,a,{GOOD}"),
+        format!("10,a,{GOOD}"),
+    ];
+    for end in ["\n", "\r\n"] {
+        let text = format!("id,name,at{end}{}{end}", rows.join(end));
+        let (found, kept) = run(&contract(|_| {}), text.as_bytes());
+        assert_eq!(found.verdict.outcome(), Outcome::Publish);
+        assert_eq!(kept.header, b"id,name,at\n");
+        let expected: [(u64, &[&str]); 5] = [
+            (2, &["id minimum", "name maxLength"]),
+            (3, &["id type"]),
+            (4, &["row columns"]),
+            (5, &["id required"]),
+            (6, &["at max_ahead"]),
+        ];
+        assert_eq!(kept.bad.len(), expected.len());
+        for ((row, offset, bytes, faults), (number, rules)) in kept.bad.iter().zip(expected) {
+            assert_eq!(*row, number);
+            assert_eq!(*bytes, rows[number as usize - 1]);
+            let at = usize::try_from(*offset).unwrap();
+            assert_eq!(text[at..at + bytes.len()], *bytes);
+            assert_eq!(faults, rules);
+        }
+        assert_eq!(found.broken["id minimum"], 1);
+    }
+}
+
+#[test]
+fn too_many_bad_rows_hold_the_object() {
+    let version = contract(|d| d["x-sluicegate"]["bad_rows"]["max_fraction"] = json!(0.25));
+    let text = |bad: usize| {
+        let rows = (0..8).map(|i| format!("{},a,{GOOD}\n", if i < bad { 0 } else { 1 }));
+        format!("id,name,at\n{}", rows.collect::<String>())
+    };
+    assert_eq!(run(&version, text(2).as_bytes()).0.verdict.outcome(), Outcome::Publish);
+    let (held, kept) = run(&version, text(3).as_bytes());
+    assert_eq!(held.verdict.outcome(), Outcome::Hold);
+    let message = &held.verdict.reasons()[0].message;
+    assert!(message.contains("3 of 8 rows") && message.contains("id minimum × 3"), "{message}");
+    assert_eq!(kept.accepted[0].1.num_rows(), 5, "what is good stays staged for a release");
+}
+
+#[test]
+fn csv_that_cannot_be_read_is_rejected_with_a_reason() {
+    let version = contract(|_| {});
+    assert!(reject(&version, b"").starts_with("empty"));
+    assert!(reject(&version, b"\xef\xbb\xbf").starts_with("empty"));
+    let delimiter = reject(&version, b"id;name;at\n1;a;2013-01-01T10:00:00Z\n");
+    assert!(delimiter.contains("is ',' the delimiter?"), "{delimiter}");
+    let missing = reject(&version, b"id,name\n1,a\n");
+    assert!(missing.contains("lacks 1 required columns: \"at\""), "{missing}");
+    let twice = reject(&version, b"id,name,id,at\n");
+    assert!(twice.contains("two columns are called \"id\""), "{twice}");
+    assert!(reject(&version, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR").starts_with("header"));
+    assert!(reject(&version, &[b','; 50_000]).starts_with("columns"));
+    let unknown = contract(|d| d["x-sluicegate"]["unknown_fields"] = json!("reject"));
+    let message = reject(&unknown, b"id,name,at,more\n");
+    assert!(message.starts_with("unknown_field: column \"more\""), "{message}");
+}
+
+#[test]
+fn a_header_alone_is_held_and_not_taken_for_an_empty_table() {
+    for version in [contract(|_| {})] {
+        let (found, _) = run(&version, b"id,name,at\n");
+        assert_eq!(found.verdict.outcome(), Outcome::Hold);
+        assert_eq!(found.verdict.reasons()[0].code, "no_rows");
+    }
+    let (found, _) = run(&jsonl(), b"\n \n");
+    assert_eq!(found.verdict.outcome(), Outcome::Hold);
+    assert!(reject(&jsonl(), b"").starts_with("empty"));
+}
+
+#[test]
+fn rows_that_are_no_text_are_bad_rows() {
+    let mut bytes = format!("id,name,at\n1,ok,{GOOD}\n").into_bytes();
+    bytes.extend_from_slice(b"2,\xff\xfe,2013-01-01T10:00:00Z\n");
+    bytes.extend_from_slice(b"3,a\0b,2013-01-01T10:00:00Z\n");
+    // Together the two cells would be valid UTF-8; apart they are not.
+    bytes.extend_from_slice(b"4,\xc3,\xa92013-01-01T10:00:00Z\n");
+    bytes.extend_from_slice(format!("5,ok,{GOOD}\n6,ok,{GOOD}\n").as_bytes());
+    let (found, kept) = run(&contract(|_| {}), &bytes);
+    assert_eq!(found.verdict.outcome(), Outcome::Publish);
+    let rows: Vec<_> = kept.bad.iter().map(|(row, _, _, faults)| (*row, faults.join(","))).collect();
+    let bad = |row| (row, "row encoding".to_owned());
+    assert_eq!(rows, [bad(2), bad(3), bad(4)]);
+}
+
+/// Gives `length` bytes of `x` without holding them.
+struct Endless {
+    length: usize,
+}
+
+impl Read for Endless {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = buffer.len().min(self.length);
+        buffer[..n].fill(b'x');
+        self.length -= n;
+        Ok(n)
+    }
+}
+
+#[test]
+fn a_line_without_end_is_refused_by_the_contracts_limit() {
+    for version in [contract(|_| {}), jsonl()] {
+        let head = "id,name,at\n".as_bytes();
+        let (result, _) = try_run(&version, head.chain(Endless { length: 200 << 20 }));
+        let verdict = result.unwrap().verdict;
+        assert_eq!(verdict.outcome(), Outcome::Reject);
+        assert_eq!(verdict.reasons()[0].code, "line_limit");
+        assert!(verdict.coverage().bytes < 2 << 20, "reading stopped at the limit");
+    }
+}
+
+#[test]
+fn a_truncated_gzip_is_rejected_and_a_broken_source_is_no_verdict() {
+    let rows = (1..20_000).map(|i| format!("{i},a{},{GOOD}\n", i % 997)).collect::<String>();
+    let text = format!("id,name,at\n{rows}");
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text.as_bytes()).unwrap();
+    let packed = gzip.finish().unwrap();
+    let (found, _) = run(&contract(|_| {}), &packed);
+    assert_eq!(found.verdict.outcome(), Outcome::Publish);
+    let (result, _) = try_run(&contract(|_| {}), &packed[..packed.len() / 2]);
+    let verdict = result.unwrap().verdict;
+    assert_eq!((verdict.outcome(), verdict.reasons()[0].code.as_str()), (Outcome::Reject, "compression"));
+
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("connection reset"))
+        }
+    }
+    for head in [&packed[..packed.len() / 2], text.as_bytes(), b""] {
+        let (result, _) = try_run(&contract(|_| {}), head.chain(Broken));
+        assert!(matches!(result, Err(AuditError::Source(_))));
+    }
+}
+
+#[test]
+fn json_lines_are_read_by_name_and_type() {
+    let lines = [
+        format!(r#"{{"at":"{GOOD}","id":1,"name":"ann","more":{{"deep":[1]}}}}"#),
+        format!(r#"{{"id":2.0,"name":null,"at":"{GOOD}"}}"#),
+        String::new(),
+        format!(r#"{{"id":"3","name":"a","at":"{GOOD}"}}"#),
+        format!(r#"{{"id":null,"at":"{GOOD}"}}"#),
+        format!(r#"{{"name":"a","at":"{GOOD}"}}"#),
+        format!(r#"{{"id":6,"id":7,"at":"{GOOD}"}}"#),
+        r#"{"id":7,"#.to_owned(),
+        "[1,2]".to_owned(),
+        format!(r#"{{"id":9,"name":["a"],"at":"{GOOD}"}}"#),
+        format!(r#"{{"id":9007199254740993,"name":"\u00e9\n","at":"{GOOD}"}}"#),
+    ];
+    let version = contract(|d| {
+        d["x-sluicegate"]["format"] = json!({"type": "jsonl"});
+        d["x-sluicegate"]["bad_rows"]["max_fraction"] = json!(0.9);
+    });
+    let (found, kept) = run(&version, lines.join("\n").as_bytes());
+    assert_eq!(found.unknown_fields, ["more"]);
+    let ids = kept.accepted[0].1["id"].as_primitive::<Int64Type>().values().to_vec();
+    assert_eq!(ids, [1, 2, 9_007_199_254_740_993]);
+    let bad: Vec<_> = kept.bad.iter().map(|(row, .., faults)| (*row, faults.join(","))).collect();
+    let expected = [
+        (3, "id type"),
+        (4, "id type"),
+        (5, "id required"),
+        (6, "row type"),
+        (7, "row json"),
+        (8, "row type"),
+        (9, "name type"),
+    ];
+    assert_eq!(bad, expected.map(|(row, faults)| (row, faults.to_owned())));
+}
+
+/// Hands out its bytes in pieces of the given sizes, over and over.
+struct Pieces<'a> {
+    bytes: &'a [u8],
+    sizes: Vec<usize>,
+    turn: usize,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.turn += 1;
+        let size = self.sizes[self.turn % self.sizes.len()];
+        let n = size.min(buffer.len()).min(self.bytes.len());
+        buffer[..n].copy_from_slice(&self.bytes[..n]);
+        self.bytes = &self.bytes[n..];
+        Ok(n)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// REP-1, as far as reading goes: how the bytes arrive changes nothing.
+    #[test]
+    fn pieces_do_not_matter(
+        sizes in prop::collection::vec(1usize..50, 1..5),
+        cells in prop::collection::vec((0i64..3, "[a-cé\",\r\n]{0,7}"), 0..60),
+    ) {
+        let rows = cells.iter().map(|(id, name)| format!("{id},\"{}\",{GOOD}\r\n", name.replace('"', "\"\"")));
+        let text = format!("id,name,at\r\n{}", rows.collect::<String>());
+        let (whole, kept_whole) = try_run(&contract(|_| {}), text.as_bytes());
+        let pieces = Pieces { bytes: text.as_bytes(), sizes, turn: 0 };
+        let (cut, kept_cut) = try_run(&contract(|_| {}), pieces);
+        prop_assert_eq!(whole.unwrap(), cut.unwrap());
+        prop_assert_eq!(kept_whole.accepted, kept_cut.accepted);
+        prop_assert_eq!(kept_whole.bad, kept_cut.bad);
+    }
+
+    /// Whatever the bytes, there is a verdict that adds up, and no row is lost.
+    #[test]
+    fn any_bytes_have_a_verdict(
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+        with_header in any::<bool>(),
+    ) {
+        let mut text = if with_header { b"id,name,at\n".to_vec() } else { Vec::new() };
+        text.extend_from_slice(&bytes);
+        for version in [contract(|_| {}), jsonl()] {
+            prop_assert!(try_run(&version, text.as_slice()).0.is_ok());
+        }
+    }
+}

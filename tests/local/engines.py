@@ -1,0 +1,113 @@
+"""Other people's engines reading what we publish, with nothing of ours but the table's root.
+
+Each returns the same `Figures`, each by its own reading of Iceberg: pyiceberg, DuckDB's extension, Polars. DuckDB loads
+its extensions from the packages pinned beside it, so that no reader needs more network than pip did.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.table import StaticTable
+
+from local import KEY_ID, REGION, SECRET
+from local.example import Figures
+
+
+def root(bucket: str, dataset: str) -> str:
+    return f"s3://{bucket}/tables/{dataset}"
+
+
+def _properties(endpoint: str) -> dict[str, str]:
+    return {
+        "s3.endpoint": endpoint,
+        "s3.access-key-id": KEY_ID,
+        "s3.secret-access-key": SECRET,
+        "s3.region": REGION,
+        "s3.force-virtual-addressing": "false",
+    }
+
+
+def table(endpoint: str, bucket: str, dataset: str) -> StaticTable:
+    """The published table; pyiceberg follows version-hint.text from the root."""
+    return StaticTable.from_metadata(root(bucket, dataset), _properties(endpoint))
+
+
+def rows(endpoint: str, bucket: str, dataset: str) -> list[dict[str, Any]]:
+    """All rows, as pyiceberg reads them."""
+    return table(endpoint, bucket, dataset).scan().to_arrow().to_pylist()
+
+
+def duckdb_connection(endpoint: str) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    connection.execute("SET autoinstall_known_extensions = false")
+    for extension in ("httpfs", "avro", "iceberg"):
+        connection.execute(f"LOAD '{_extension(extension)}'")
+    host = endpoint.removeprefix("http://")
+    connection.execute(
+        f"CREATE SECRET (TYPE s3, KEY_ID '{KEY_ID}', SECRET '{SECRET}', REGION '{REGION}', ENDPOINT '{host}', URL_STYLE 'path', USE_SSL false)"
+    )
+    return connection
+
+
+def _extension(name: str) -> Path:
+    distribution = metadata.distribution(f"duckdb_extension_{name}")
+    [path] = [file for file in distribution.files or [] if file.name == f"{name}.duckdb_extension"]
+    return Path(str(distribution.locate_file(path)))
+
+
+def by_pyiceberg(endpoint: str, bucket: str, dataset: str) -> Figures:
+    columns = ("distance", "dep_time", "month")
+    read: pa.Table = table(endpoint, bucket, dataset).scan(selected_fields=columns).to_arrow()
+    months = read.group_by("month").aggregate([([], "count_all")]).sort_by("month").to_pydict()
+    return Figures(
+        read.num_rows,
+        round(pc.sum(read["distance"]).as_py() or 0),
+        read["dep_time"].null_count,
+        dict(zip(months["month"], months["count_all"])),
+    )
+
+
+def by_duckdb(endpoint: str, bucket: str, dataset: str) -> Figures:
+    with duckdb_connection(endpoint) as connection:
+        scan = f"iceberg_scan('{root(bucket, dataset)}')"
+        [(count, distance, nulls)] = connection.execute(
+            f"SELECT count(*), sum(distance), count(*) - count(dep_time) FROM {scan}"
+        ).fetchall()
+        months = connection.execute(f"SELECT month, count(*) FROM {scan} GROUP BY month ORDER BY month").fetchall()
+    return Figures(count, round(distance or 0), nulls, dict(months))
+
+
+def by_polars(endpoint: str, bucket: str, dataset: str) -> Figures:
+    scan = polars.scan_iceberg(root(bucket, dataset), storage_options=_properties(endpoint))
+    frame = scan.select("distance", "dep_time", "month").collect()
+    months = frame.group_by("month").len().sort("month")
+    return Figures(
+        frame.height, round(frame["distance"].sum()), frame["dep_time"].null_count(), dict(zip(months["month"], months["len"]))
+    )
+
+
+ENGINES = {"pyiceberg": by_pyiceberg, "DuckDB": by_duckdb, "Polars": by_polars}
+
+
+def snippet(endpoint: str, bucket: str, dataset: str) -> str:
+    """What to paste to read the table. DuckDB fetches its own extensions where the machine reaches them."""
+    location, host = root(bucket, dataset), endpoint.removeprefix("http://")
+    return f"""\
+-- DuckDB
+INSTALL httpfs; LOAD httpfs; INSTALL iceberg; LOAD iceberg;
+CREATE SECRET (TYPE s3, KEY_ID '{KEY_ID}', SECRET '{SECRET}', REGION '{REGION}', ENDPOINT '{host}', URL_STYLE 'path', USE_SSL false);
+SELECT month, count(*), sum(distance) FROM iceberg_scan('{location}') GROUP BY month;
+
+# Python: .local/readers/bin/python has pyiceberg
+from pyiceberg.table import StaticTable
+table = StaticTable.from_metadata("{location}", {{
+    "s3.endpoint": "{endpoint}", "s3.region": "{REGION}", "s3.access-key-id": "{KEY_ID}", "s3.secret-access-key": "{SECRET}",
+    "s3.force-virtual-addressing": "false"}})
+print(table.scan().to_arrow().num_rows)"""
