@@ -71,7 +71,7 @@ def broken(header: bytes) -> Iterator[tuple[str | None, str, Callable[[bytes], b
     yield "month", "maximum", field("month", b"13")
     yield "distance", "type", field("distance", b"far")
     yield "carrier", "required", field("carrier", b"")
-    yield None, "fields", lambda row: b",".join(row.split(b",")[:12]) + b"\n"
+    yield None, "columns", lambda row: b",".join(row.split(b",")[:12]) + b"\n"
 
 
 def plant(header: bytes, rows: list[bytes]) -> tuple[list[bytes], list[dict[str, object]]]:

@@ -27,6 +27,20 @@ def test_engines_agree_with_the_csv(pipeline: Pipeline, january: object, engine:
     assert read == example.expected()
 
 
+def test_the_snippet_of_the_demo_reads_the_table(pipeline: Pipeline, january: object, capsys: pytest.CaptureFixture[str]) -> None:
+    text = engines.snippet(pipeline.endpoint, pipeline.stack.lake_bucket_name, example.DATASET)
+    sql, python = text.split("\n\n")
+    want = example.expected()
+    # The connection has the extensions loaded and a secret: both again, but for the line that fetches extensions.
+    with engines.duckdb_connection(pipeline.endpoint) as connection:
+        connection.execute("DROP SECRET __default_s3")
+        comment, install, *statements = sql.split("\n")
+        assert comment.startswith("--") and install.startswith("INSTALL")
+        assert connection.execute("\n".join(statements)).fetchall() == [(1, want.rows, want.distance)]
+    exec(python, {})
+    assert capsys.readouterr().out.split() == [str(want.rows)]
+
+
 def test_raw_is_kept_byte_for_byte(pipeline: Pipeline, january: tuple[Status, list[Upload]]) -> None:
     for raw in january[0].raw:
         assert pipeline.raw_bytes(example.DATASET, raw) == FILES[raw.source].read_bytes(), raw.source

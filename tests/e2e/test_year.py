@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -18,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,7 +35,7 @@ INTERRUPTIONS = 10
 CORRECTED, REMOVED = 100, 10
 SECONDS = 1800.0
 # As the emulator words it when a process ends between taking an event and answering it.
-INTERRUPTED = "Runtime exited before returning a response"
+INTERRUPTED = re.compile(rb"\] Lambda \S+: Runtime exited before returning a response")
 
 
 class Year:
@@ -48,7 +48,9 @@ class Year:
     def settle(self, landed: int) -> Status:
         """Looks at keys and queues first: asking for the status of a thousand files costs more than both."""
         deadline = time.monotonic() + SECONDS
-        while len(self.pipeline.keys(f"raw/{DATASET}/")) < landed and time.monotonic() < deadline:
+        while len(self.pipeline.keys(f"raw/{DATASET}/")) < landed:
+            assert self.pipeline.given_up() == 0, self.pipeline.depths()
+            assert time.monotonic() < deadline, f"{landed} files should have landed within {SECONDS:.0f} s"
             time.sleep(1)
         self.pipeline.wait_idle(SECONDS)
         return self.pipeline.wait_settled(DATASET, landed, SECONDS)
@@ -73,7 +75,7 @@ def killing(aws: Emulator) -> Iterator[Callable[[], int]]:
     dice, stop = random.Random(2013), threading.Event()
 
     def interrupted() -> int:
-        return aws.log.read_bytes().count(INTERRUPTED.encode())
+        return len(INTERRUPTED.findall(aws.log.read_bytes()))
 
     def kill() -> None:
         while not stop.is_set() and interrupted() < INTERRUPTIONS:

@@ -12,6 +12,7 @@ import statistics
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from local import Trouble, cost, emulator, engines, example
@@ -75,16 +76,18 @@ def run(pipeline: Pipeline) -> tuple[Status, list[Upload]]:
         uploads.append(pipeline.upload(example.DATASET, path.name, path.read_bytes()))
         progress.uploaded += 1
         progress.show()
-    for more in (0, 1):
-        if more:
-            time.sleep(example.LATE_AFTER_SECONDS)
-            uploads.append(pipeline.upload(example.DATASET, example.LATE.name, example.LATE.read_bytes()))
-            progress.uploaded += 1
-        landed = len(uploads)
-        status = pipeline.wait(
-            example.DATASET, lambda s: s.landed >= landed and not s.unsettled, "every file is published or rejected", STEP_SECONDS, seen
-        )
+    await_published(pipeline, len(uploads), seen)
+    time.sleep(example.LATE_AFTER_SECONDS)
+    uploads.append(pipeline.upload(example.DATASET, example.LATE.name, example.LATE.read_bytes()))
+    progress.uploaded += 1
+    status = await_published(pipeline, len(uploads), seen)
     return status, uploads
+
+
+def await_published(pipeline: Pipeline, landed: int, seen: Callable[[Status], None]) -> Status:
+    return pipeline.wait(
+        example.DATASET, lambda s: s.landed >= landed and not s.unsettled, "every file is published or rejected", STEP_SECONDS, seen
+    )
 
 
 def latencies(status: Status, uploads: list[Upload]) -> list[float]:

@@ -97,10 +97,10 @@ ENGINES = {"pyiceberg": by_pyiceberg, "DuckDB": by_duckdb, "Polars": by_polars}
 
 
 def snippet(endpoint: str, bucket: str, dataset: str) -> str:
-    """What to paste to read the table. DuckDB fetches its own extensions where the machine reaches them."""
+    """What to paste to read the table: SQL for DuckDB, whose first line wants its extension server, and then Python."""
     location, host = root(bucket, dataset), endpoint.removeprefix("http://")
     return f"""\
--- DuckDB
+-- DuckDB (without network: LOAD the files in .local/readers/lib/*/site-packages/duckdb_extension_*)
 INSTALL httpfs; LOAD httpfs; INSTALL iceberg; LOAD iceberg;
 CREATE SECRET (TYPE s3, KEY_ID '{KEY_ID}', SECRET '{SECRET}', REGION '{REGION}', ENDPOINT '{host}', URL_STYLE 'path', USE_SSL false);
 SELECT month, count(*), sum(distance) FROM iceberg_scan('{location}') GROUP BY month;

@@ -11,7 +11,7 @@ lack() {
     missing=1
     if [ "$system" = Darwin ]; then
         fix=$4
-    elif command -v apt-get >/dev/null 2>&1; then
+    elif [ "$2" = "$3" ] || command -v apt-get >/dev/null 2>&1; then
         fix=$2
     elif command -v dnf >/dev/null 2>&1; then
         fix=$3

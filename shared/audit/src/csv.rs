@@ -7,12 +7,11 @@ use std::collections::BTreeSet;
 use std::io::Read;
 
 use csv_core::ReadRecordResult;
-use sluicegate_contract::{Contract, CsvFormat, UnknownFields};
+use sluicegate_contract::{Contract, CsvFormat, Reason, UnknownFields};
 
 use crate::decode::{
     CHUNK_BYTES, CHUNK_ROWS, Cell, Chunk, Column, DecodeError, DecodeFault, Decoder, append, quote,
 };
-use crate::verdict::Reason;
 
 /// Bytes asked of the reader at once.
 const READ: usize = 256 << 10;

@@ -7,10 +7,9 @@ use arrow::array::{
     ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, StringBuilder,
     TimestampMicrosecondBuilder,
 };
-use sluicegate_contract::{Contract, Kind};
+use sluicegate_contract::{Contract, Kind, Reason};
 
 use crate::cell;
-use crate::verdict::Reason;
 
 /// Rows in a chunk, and the bytes after which it ends earlier. Both count rows, never reads: REP-1.
 pub(crate) const CHUNK_ROWS: usize = 8192;

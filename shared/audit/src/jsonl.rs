@@ -9,12 +9,11 @@ use std::io::Read;
 
 use serde::Deserializer as _;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use sluicegate_contract::{Contract, JsonlFormat, UnknownFields};
+use sluicegate_contract::{Contract, JsonlFormat, Reason, UnknownFields};
 
 use crate::decode::{
     CHUNK_BYTES, CHUNK_ROWS, Cell, Chunk, Column, DecodeError, DecodeFault, Decoder, append, quote,
 };
-use crate::verdict::Reason;
 
 /// Bytes asked of the reader at once.
 const READ: usize = 256 << 10;

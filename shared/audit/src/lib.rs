@@ -16,12 +16,11 @@ mod decode;
 mod input;
 mod jsonl;
 mod pass;
-mod verdict;
 
 pub use decode::RowFault;
 pub use input::MAX_EXPANSION;
 pub use pass::{Accepted, Audit, AuditError, BadRow, Rules, Sink, audit};
-pub use verdict::{Coverage, Outcome, Reason, Verdict, VerdictError};
+pub use sluicegate_contract::{Coverage, Outcome, Reason, Verdict, VerdictError};
 
 /// Rises with every change that makes the same bytes give other files, so that a replay is told from a repetition.
 pub const ENGINE: u32 = 1;

@@ -14,14 +14,15 @@ use arrow::error::ArrowError;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sluicegate_contract::check::{check, published_schema};
-use sluicegate_contract::{Contract, Format, Grain, Version};
+use sluicegate_contract::{
+    Contract, Coverage, Format, Grain, Outcome, Reason, Verdict, VerdictError, Version,
+};
 
 use crate::cell::month_of_day;
 use crate::csv::Csv;
 use crate::decode::{Chunk, DecodeError, Decoder, RowFault};
 use crate::input;
 use crate::jsonl::Jsonl;
-use crate::verdict::{Coverage, Outcome, Reason, Verdict, VerdictError};
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 const MICROS_PER_HOUR: i64 = 3_600_000_000;

@@ -27,6 +27,8 @@ const PIECE: usize = 64 * 1024;
 /// What the next write may be made to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
+    /// Nothing: the write goes through. It places the faults after it.
+    None,
     /// 409: somebody is writing; nothing was done.
     Conflict,
     /// 503: nothing was done.
@@ -134,15 +136,17 @@ impl MemoryStore {
         match fault {
             Some(Fault::Conflict) => return Err(try_again("409 (planned)")),
             Some(Fault::Unavailable) => return Err(try_again("503 (planned)")),
-            Some(Fault::LostAcknowledgement) | None => {}
+            Some(Fault::LostAcknowledgement | Fault::None) | None => {}
         }
         let mut state = self.cloud.lock();
         let current = state.buckets.get(&self.name).and_then(|b| b.get(key)).and_then(|v| v.last());
         allowed(current.map(|o| &o.meta))?;
         self.insert(&mut state, key, bytes, attributes);
         match fault {
-            Some(_) => Err(try_again("acknowledgement lost (planned)")),
-            None => Ok(()),
+            Some(Fault::LostAcknowledgement) => {
+                Err(try_again("acknowledgement lost (planned)"))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -1,1 +1,23 @@
+//! The table: what is published, as an Iceberg v2 table that any engine reads, and how it changes.
+//!
+//! * [`iceberg`]: the format, pure.
+//! * [`Proposal`]: what staging a raw object came to, and [`Decision`] what a person made of a held one.
+//! * [`Ledger`]: one record for every raw object ever promoted.
+//! * [`plan`]: what a group of proposals makes of a table, pure; [`invariants`]: what must hold of it.
+//! * [`commit`]: reads, plans, checks, writes, and swaps the pointer; the only module here that does I/O.
+//!
+//! `DESIGN.md` beside this crate says why it is shaped so.
 
+pub mod commit;
+pub mod iceberg;
+pub mod invariants;
+mod ledger;
+mod mapping;
+pub mod plan;
+mod proposal;
+mod view;
+
+pub use ledger::{Ledger, Record, State};
+pub use mapping::{partition_by, table_schema};
+pub use proposal::{Decision, PartitionBy, Proposal, Receipt, Ruling};
+pub use view::View;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::FormatError;
-use super::schema::{PartitionSpec, Schema};
+use super::schema::{PartitionField, PartitionSpec, Schema};
 
 const VERSION: i32 = 2;
 const MAIN: &str = "main";
@@ -157,6 +157,37 @@ impl TableMetadata {
         }
         next.current_schema_id = schema.id;
         next.schemas.push(schema);
+        next
+    }
+
+    /// With a spec of these partition fields as the default one; field ids are given out here. A spec of the same fields
+    /// keeps the id it has, and so does a partition field that another spec has had: ids are never used twice.
+    #[must_use]
+    pub fn with_spec(&self, mut fields: Vec<PartitionField>) -> Self {
+        let mut next = self.clone();
+        for field in &mut fields {
+            let known = self.partition_specs.iter().flat_map(|spec| &spec.fields).find(|known| {
+                (known.source_id, known.transform) == (field.source_id, field.transform)
+            });
+            field.field_id = known.map_or_else(
+                || {
+                    next.last_partition_id = next.last_partition_id.saturating_add(1);
+                    next.last_partition_id
+                },
+                |known| known.field_id,
+            );
+            if let Some(known) = known {
+                field.name.clone_from(&known.name);
+            }
+        }
+        if let Some(known) = self.partition_specs.iter().find(|known| known.fields == fields) {
+            next.default_spec_id = known.id;
+            return next;
+        }
+        let last = self.partition_specs.iter().map(|known| known.id).max().unwrap_or(-1);
+        let id = last.saturating_add(1);
+        next.default_spec_id = id;
+        next.partition_specs.push(PartitionSpec { id, fields });
         next
     }
 

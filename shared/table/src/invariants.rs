@@ -1,0 +1,109 @@
+//! What must hold of every snapshot, as named values, checked before each swap. A violation is never published: it is a
+//! defect of ours, and the group that showed it fails.
+//!
+//! RAW-1 (a raw object never changes) and the atomicity half of PUB-3 rest on the store's conditions; AUD-1 is held by
+//! the type of a verdict; RAW-2 by that of a record, which has one state. PUB-4 needs the store: `commit` looks each new
+//! file up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use sluicegate_contract::Reupload;
+use sluicegate_lake::Source;
+
+use crate::ledger::State;
+use crate::plan::{Change, Plan};
+use crate::view::{View, raw_id_of};
+
+/// An invariant's name, as in the documentation, in metrics and in alarms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invariant {
+    /// Of the versions of a source one at most is published (`append` exempt).
+    Src1,
+    /// A snapshot names only data files of proposals that passed.
+    Pub1,
+    /// A raw id's files are in a snapshot at most once; a data file at most once.
+    Pub2,
+    /// A new file must exist.
+    Pub4,
+    /// A restated partition names its reason and the raw ids.
+    Late1,
+    /// A record's order never falls, and a withdrawn or superseded record is never lost.
+    Ord1,
+    /// The rows of the files are the rows of the published records.
+    Sum1,
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Src1 => "SRC-1",
+            Self::Pub1 => "PUB-1",
+            Self::Pub2 => "PUB-2",
+            Self::Pub4 => "PUB-4",
+            Self::Late1 => "LATE-1",
+            Self::Ord1 => "ORD-1",
+            Self::Sum1 => "SUM-1",
+        })
+    }
+}
+
+/// An invariant that a plan would break, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{invariant}: {detail}")]
+pub struct Violation {
+    pub invariant: Invariant,
+    pub detail: String,
+}
+
+fn ensure(holds: bool, invariant: Invariant, detail: impl FnOnce() -> String) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(Violation { invariant, detail: detail() }) }
+}
+
+/// Checks everything about a plan that can be checked without the store.
+pub fn check(view: &View, plan: &Plan, reupload: Reupload) -> Result<(), Violation> {
+    let mut published: BTreeMap<&Source, u32> = BTreeMap::new();
+    let mut holders = BTreeSet::new();
+    let mut rows = 0;
+    for record in plan.ledger.records.values().filter(|r| r.state == State::Published) {
+        let versions = published.entry(&record.source).or_default();
+        *versions += 1;
+        ensure(*versions == 1 || reupload == Reupload::Append, Invariant::Src1, || {
+            format!("{} would be published twice", record.source)
+        })?;
+        ensure(record.passed, Invariant::Pub1, || format!("{} did not pass", record.raw_id))?;
+        rows += record.rows;
+        if let Some((holder, _)) = &record.files_of {
+            ensure(holders.insert(holder), Invariant::Pub2, || {
+                format!("{holder} would be published twice")
+            })?;
+        }
+    }
+    let kept = view.files.iter().filter(|(path, _)| !plan.removed.contains(*path));
+    let kept: BTreeMap<&str, u64> = kept.map(|(p, (_, e))| (p.as_str(), e.file.rows)).collect();
+    let mut files = kept;
+    for (_, file) in &plan.added {
+        let first = files.insert(&file.path, file.rows).is_none();
+        ensure(first, Invariant::Pub2, || format!("{} would be there twice", file.path))?;
+    }
+    for path in files.keys() {
+        let of_published = raw_id_of(path).is_some_and(|id| holders.contains(&id));
+        ensure(of_published, Invariant::Pub1, || format!("{path} belongs to nothing published"))?;
+    }
+    let in_files: u64 = files.values().sum();
+    ensure(in_files == rows, Invariant::Sum1, || {
+        format!("{in_files} rows in files, {rows} in the ledger")
+    })?;
+    for (id, before) in &view.ledger.records {
+        let after = plan.ledger.records.get(id);
+        ensure(after.is_some_and(|after| after.order >= before.order), Invariant::Ord1, || {
+            format!("{id} would fall below order {}", before.order)
+        })?;
+    }
+    for change in plan.partitions.iter().filter(|c| c.change == Change::Restated) {
+        ensure(!change.reasons.is_empty() && !change.raw_ids.is_empty(), Invariant::Late1, || {
+            format!("{} is restated without a reason", change.partition)
+        })?;
+    }
+    Ok(())
+}

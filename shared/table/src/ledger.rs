@@ -1,0 +1,125 @@
+//! The ledger: one record for every raw object ever promoted, also of those without files.
+//!
+//! It is what makes a late message harmless: a proposal at or below a record's order changes nothing, for ever,
+//! whatever snapshots are retained.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sluicegate_lake::name::sequencer_rank;
+use sluicegate_lake::{Order, RawId, Source};
+
+use crate::proposal::{Proposal, Receipt};
+
+/// What has become of a raw object, once promoted. Before that it is waiting (no contract) or pending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Its rows are in the table.
+    Published,
+    /// It waits for a person.
+    Held,
+    /// It could not be read, a person rejected it, or its source may not be uploaded again.
+    Rejected,
+    /// Another version of its source is published.
+    Superseded,
+    /// A rollback took it out.
+    Withdrawn,
+}
+
+/// One raw object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    pub raw_id: RawId,
+    pub source: Source,
+    pub state: State,
+    /// The order of the proposal that it is now.
+    pub order: Order,
+    /// Whether that proposal may be published; which version of a source is, follows from it.
+    pub passed: bool,
+    pub sequencer: Option<String>,
+    pub sha256: Option<String>,
+    /// Whose data files hold its rows: its own, or those of an older version with the same content.
+    pub files_of: Option<(RawId, Order)>,
+    pub files: u64,
+    pub rows: u64,
+    pub quarantined: u64,
+    pub event_range: Option<(i64, i64)>,
+    /// Partitions that were closed when its source was first published; `None` until then. Never decided again.
+    pub late: Option<Vec<i32>>,
+    pub late_rows: u64,
+    /// When it was first published.
+    pub published_at: Option<Timestamp>,
+    /// Why it is held or rejected.
+    pub reason: Option<String>,
+    pub receipt: Receipt,
+}
+
+impl Record {
+    /// What a proposal says of its raw object; state and lateness are still to be decided.
+    pub fn of(proposal: &Proposal, passed: bool) -> Self {
+        let coverage = proposal.verdict.coverage();
+        Self {
+            raw_id: proposal.raw_id.clone(),
+            source: proposal.source.clone(),
+            state: State::Held,
+            order: proposal.order,
+            passed,
+            sequencer: proposal.sequencer.clone(),
+            sha256: proposal.sha256.clone(),
+            files_of: None,
+            files: proposal.files.len() as u64,
+            rows: coverage.rows_accepted,
+            quarantined: coverage.rows_quarantined,
+            event_range: proposal.event_range,
+            late: None,
+            late_rows: 0,
+            published_at: None,
+            reason: proposal.verdict.reasons().first().map(|r| r.message.clone()),
+            receipt: proposal.receipt.clone(),
+        }
+    }
+
+    /// Ranks the versions of a source by upload: second, then sequencer, then id.
+    pub fn upload_rank(&self) -> impl Ord + use<> {
+        let sequencer = self.sequencer.as_deref().map(sequencer_rank);
+        (self.raw_id.landed_at(), sequencer, self.raw_id.clone())
+    }
+}
+
+/// All records of a dataset, by raw id, which is by landing time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Page", into = "Page")]
+pub struct Ledger {
+    pub records: BTreeMap<RawId, Record>,
+}
+
+/// A ledger as it is written.
+#[derive(Serialize, Deserialize)]
+struct Page {
+    v: u32,
+    records: Vec<Record>,
+}
+
+impl Ledger {
+    /// The present format of a page.
+    pub const FORMAT: u32 = 1;
+}
+
+impl TryFrom<Page> for Ledger {
+    type Error = String;
+    fn try_from(page: Page) -> Result<Self, String> {
+        if page.v != Self::FORMAT {
+            return Err(format!("ledger format {} is not known", page.v));
+        }
+        let records = page.records.into_iter().map(|r| (r.raw_id.clone(), r)).collect();
+        Ok(Self { records })
+    }
+}
+
+impl From<Ledger> for Page {
+    fn from(ledger: Ledger) -> Self {
+        Self { v: Ledger::FORMAT, records: ledger.records.into_values().collect() }
+    }
+}

@@ -1,0 +1,354 @@
+//! What a group of proposals makes of a table. Pure: the same view and proposals give the same plan.
+//!
+//! Nothing is patched step by step. Records are brought up to date, each touched source's versions are ranked anew, and
+//! the files that should be there are compared with those that are. So neither the order in which messages arrive nor
+//! their repetition matters.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use sluicegate_contract::Reupload;
+use sluicegate_lake::{Order, RawId, Source};
+
+use crate::iceberg::manifest::DataFile;
+use crate::ledger::{Ledger, Record, State};
+use crate::proposal::{Decision, PartitionBy, Proposal, Ruling};
+use crate::view::{View, raw_id_of};
+
+/// A proposal that a message asks for, and what a person decided on it.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    pub proposal: Proposal,
+    pub decision: Option<Decision>,
+}
+
+/// The contract's say in a plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    pub reupload: Reupload,
+    pub allowed_lateness: SignedDuration,
+}
+
+/// How a partition changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// It had no rows before.
+    Opened,
+    /// It was open and got more.
+    Appended,
+    /// It was closed, or rows of it were replaced: subscribers compute it again.
+    Restated,
+}
+
+/// Why a partition was restated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RestatedBy {
+    Late,
+    Correction,
+    Replay,
+}
+
+/// One partition's change in a snapshot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartitionChange {
+    pub partition: String,
+    pub change: Change,
+    pub reasons: BTreeSet<RestatedBy>,
+    pub rows_added: u64,
+    pub rows_removed: u64,
+    pub raw_ids: BTreeSet<RawId>,
+}
+
+/// What a snapshot changes.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub ledger: Ledger,
+    /// New data files and how they are partitioned.
+    pub added: Vec<(Option<PartitionBy>, DataFile)>,
+    /// Paths of data files that go.
+    pub removed: BTreeSet<String>,
+    pub partitions: Vec<PartitionChange>,
+    /// Raw ids whose records changed.
+    pub changed: BTreeSet<RawId>,
+}
+
+impl Plan {
+    /// Whether there is nothing to publish or record.
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty()
+    }
+}
+
+/// Why there is no plan yet.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NoPlan {
+    /// An older proposal is published again, and its files are needed.
+    Needs(RawId, Order),
+}
+
+/// Plans one snapshot. `versions` are the raw ids that exist of each touched source; `older` holds proposals that an
+/// earlier call asked for.
+pub fn plan(
+    view: &View,
+    incoming: &[Incoming],
+    versions: &BTreeMap<Source, BTreeSet<RawId>>,
+    older: &BTreeMap<(RawId, Order), Proposal>,
+    policy: Policy,
+    now: Timestamp,
+) -> Result<Plan, NoPlan> {
+    let mut ledger = view.ledger.clone();
+    let mut proposals: BTreeMap<(RawId, Order), &Proposal> =
+        older.iter().map(|(k, p)| (k.clone(), p)).collect();
+    for Incoming { proposal, decision } in incoming {
+        proposals.insert((proposal.raw_id.clone(), proposal.order), proposal);
+        let known = ledger.records.get(&proposal.raw_id);
+        if known.is_some_and(|record| record.order >= proposal.order) {
+            continue;
+        }
+        let mut record = Record::of(proposal, proposal.passed(decision.as_ref()));
+        if let Some(known) = known {
+            record.late.clone_from(&known.late);
+            record.late_rows = known.late_rows;
+            record.published_at = known.published_at;
+        }
+        if let Some(decision) = decision {
+            record.reason = Some(format!("{} by {}: {}", word(decision.ruling), decision.by, decision.why));
+        }
+        let held = decision.is_none() && record_is_held(proposal);
+        record.state = if held { State::Held } else { State::Rejected };
+        ledger.records.insert(proposal.raw_id.clone(), record);
+    }
+    for (source, ids) in versions {
+        rank_versions(&mut ledger, &view.ledger, source, ids, policy.reupload);
+    }
+    let before = holders(&view.ledger);
+    let after = holders(&ledger);
+    let gone: BTreeSet<&RawId> =
+        before.iter().filter(|h| !after.contains(h)).map(|(id, _)| id).collect();
+    let removed: BTreeSet<String> = view
+        .files
+        .keys()
+        .filter(|path| raw_id_of(path).is_some_and(|id| gone.contains(&id)))
+        .cloned()
+        .collect();
+    let mut fresh = Vec::new();
+    for holder in after.iter().filter(|h| !before.contains(h)) {
+        let proposal = proposals
+            .get(holder)
+            .ok_or_else(|| NoPlan::Needs(holder.0.clone(), holder.1))?;
+        fresh.push(*proposal);
+    }
+    let decided = decide_lateness(&mut ledger, view, &fresh, policy, now);
+    let partitions = partition_changes(view, &removed, &fresh, &decided);
+    let changed = ledger
+        .records
+        .iter()
+        .filter(|(id, record)| view.ledger.records.get(*id) != Some(record))
+        .map(|(id, _)| id.clone())
+        .collect();
+    let added = fresh.iter().flat_map(|p| p.files.iter().map(|f| (p.partition_by.clone(), f.clone())));
+    Ok(Plan { added: added.collect(), ledger, removed, partitions, changed })
+}
+
+fn record_is_held(proposal: &Proposal) -> bool {
+    proposal.verdict.outcome() == sluicegate_contract::Outcome::Hold
+}
+
+fn word(ruling: Ruling) -> &'static str {
+    match ruling {
+        Ruling::Released => "released",
+        Ruling::Rejected => "rejected",
+    }
+}
+
+/// Decides which version of a source is published (SRC-1), from what passed and not from what came when.
+fn rank_versions(
+    ledger: &mut Ledger,
+    before: &Ledger,
+    source: &Source,
+    ids: &BTreeSet<RawId>,
+    reupload: Reupload,
+) {
+    let mut passed: Vec<&Record> = ids
+        .iter()
+        .filter_map(|id| ledger.records.get(id))
+        .filter(|r| r.source == *source && r.passed && r.state != State::Withdrawn)
+        .collect();
+    passed.sort_by_cached_key(|r| r.upload_rank());
+    let chosen: Vec<RawId> = match reupload {
+        Reupload::Replace => passed.last().map(|r| r.raw_id.clone()).into_iter().collect(),
+        Reupload::Reject => passed.first().map(|r| r.raw_id.clone()).into_iter().collect(),
+        Reupload::Append => passed.iter().map(|r| r.raw_id.clone()).collect(),
+    };
+    let passed: Vec<RawId> = passed.into_iter().map(|r| r.raw_id.clone()).collect();
+    // The version that was published before, whose files an identical newer one takes over.
+    let published = ids
+        .iter()
+        .filter_map(|id| before.records.get(id))
+        .filter(|r| r.state == State::Published)
+        .max_by_key(|r| r.upload_rank())
+        .cloned();
+    for id in passed {
+        let Some(record) = ledger.records.get_mut(&id) else { continue };
+        if chosen.contains(&id) {
+            record.state = State::Published;
+            let taken_over = published.as_ref().filter(|p| {
+                reupload == Reupload::Replace
+                    && p.raw_id != id
+                    && p.sha256.is_some()
+                    && p.sha256 == record.sha256
+                    && p.order.same_rules(&record.order)
+            });
+            if let Some(older) = taken_over {
+                record.files_of.clone_from(&older.files_of);
+            }
+            let own = (id.clone(), record.order);
+            match &record.files_of {
+                Some((holder, _)) if *holder != id => {}
+                _ => record.files_of = Some(own),
+            }
+        } else {
+            record.files_of = None;
+            match reupload {
+                Reupload::Reject => {
+                    record.state = State::Rejected;
+                    record.reason = Some("an older version of the source is published, and the contract takes no second one".to_owned());
+                }
+                _ => record.state = State::Superseded,
+            }
+        }
+    }
+}
+
+/// The proposals whose files are in the table.
+fn holders(ledger: &Ledger) -> BTreeSet<(RawId, Order)> {
+    let published = ledger.records.values().filter(|r| r.state == State::Published);
+    published.filter_map(|r| r.files_of.clone()).collect()
+}
+
+/// What was decided of the newly published proposals.
+struct Decided {
+    /// Partitions (by proposal) that were closed when the source came for the first time.
+    late: BTreeMap<RawId, BTreeSet<i32>>,
+    /// Raw ids whose source had been published before.
+    corrections: BTreeSet<RawId>,
+}
+
+/// Decides lateness, once per source, against the watermark of what landed in earlier seconds.
+fn decide_lateness(
+    ledger: &mut Ledger,
+    view: &View,
+    fresh: &[&Proposal],
+    policy: Policy,
+    now: Timestamp,
+) -> Decided {
+    let mut decided = Decided { late: BTreeMap::new(), corrections: BTreeSet::new() };
+    let known: BTreeSet<&Source> =
+        view.ledger.records.values().filter(|r| r.late.is_some()).map(|r| &r.source).collect();
+    for proposal in fresh {
+        if known.contains(&proposal.source) {
+            decided.corrections.insert(proposal.raw_id.clone());
+        }
+    }
+    let by_raw_id: BTreeMap<&RawId, &Proposal> = fresh.iter().map(|p| (&p.raw_id, *p)).collect();
+    // In landing order; `watermark` trails by the second that is being read.
+    let (mut watermark, mut this_second) = (i64::MIN, (Timestamp::MIN, i64::MIN));
+    let lateness = i64::try_from(policy.allowed_lateness.as_micros()).unwrap_or(i64::MAX);
+    for (id, record) in &mut ledger.records {
+        let landed = id.landed_at();
+        if landed > this_second.0 {
+            watermark = watermark.max(this_second.1);
+            this_second = (landed, i64::MIN);
+        }
+        if record.state == State::Published && record.published_at.is_none() {
+            record.published_at = Some(now);
+        }
+        if record.published_at.is_some()
+            && let Some((_, last)) = record.event_range
+        {
+            this_second.1 = this_second.1.max(last.saturating_sub(lateness));
+        }
+        if record.state == State::Published && record.late.is_none() {
+            let mut late = BTreeMap::new();
+            if let Some(proposal) = by_raw_id.get(id).filter(|p| !known.contains(&p.source))
+                && let Some(by) = &proposal.partition_by
+            {
+                for file in &proposal.files {
+                    if let Some(value) = file.partition.filter(|v| by.end(*v) <= watermark) {
+                        *late.entry(value).or_insert(0) += file.rows;
+                    }
+                }
+            }
+            record.late_rows = late.values().sum();
+            record.late = Some(late.keys().copied().collect());
+            if !late.is_empty() {
+                decided.late.insert(id.clone(), late.into_keys().collect());
+            }
+        }
+    }
+    decided
+}
+
+fn partition_changes(
+    view: &View,
+    removed: &BTreeSet<String>,
+    fresh: &[&Proposal],
+    decided: &Decided,
+) -> Vec<PartitionChange> {
+    let specs = view.metadata.as_ref().map(|m| m.partition_specs.as_slice()).unwrap_or_default();
+    let name = |spec_id: i32, value: Option<i32>| {
+        let spec = specs.iter().find(|s| s.id == spec_id);
+        spec.map_or_else(|| "all".to_owned(), |s| s.partition_path(value))
+    };
+    let existing: BTreeSet<String> =
+        view.files.values().map(|(spec, e)| name(*spec, e.file.partition)).collect();
+    let mut changes: BTreeMap<String, PartitionChange> = BTreeMap::new();
+    let mut touch = |partition: String| {
+        let change = if existing.contains(&partition) { Change::Appended } else { Change::Opened };
+        changes.entry(partition.clone()).or_insert_with(|| PartitionChange {
+            partition,
+            change,
+            reasons: BTreeSet::new(),
+            rows_added: 0,
+            rows_removed: 0,
+            raw_ids: BTreeSet::new(),
+        });
+    };
+    let gone: Vec<_> = removed.iter().filter_map(|path| view.files.get(path)).collect();
+    gone.iter().for_each(|(spec, e)| touch(name(*spec, e.file.partition)));
+    let named = |p: &Proposal, value| PartitionBy::path(p.partition_by.as_ref(), value);
+    fresh.iter().for_each(|p| p.files.iter().for_each(|f| touch(named(p, f.partition))));
+
+    for (spec, entry) in gone {
+        let Some(change) = changes.get_mut(&name(*spec, entry.file.partition)) else { continue };
+        change.change = Change::Restated;
+        change.rows_removed += entry.file.rows;
+        change.raw_ids.extend(raw_id_of(&entry.file.path));
+        // Rows go only because another version or another staging of them comes.
+        change.reasons.insert(RestatedBy::Correction);
+    }
+    for proposal in fresh {
+        let late = decided.late.get(&proposal.raw_id);
+        for file in &proposal.files {
+            let Some(change) = changes.get_mut(&named(proposal, file.partition)) else { continue };
+            change.rows_added += file.rows;
+            change.raw_ids.insert(proposal.raw_id.clone());
+            let is_late = file.partition.is_some_and(|v| late.is_some_and(|l| l.contains(&v)));
+            let reason = if proposal.order.epoch > 0 {
+                Some(RestatedBy::Replay)
+            } else if decided.corrections.contains(&proposal.raw_id) {
+                Some(RestatedBy::Correction)
+            } else {
+                is_late.then_some(RestatedBy::Late)
+            };
+            if let Some(reason) = reason {
+                change.change = Change::Restated;
+                change.reasons.insert(reason);
+            }
+        }
+    }
+    changes.into_values().collect()
+}

@@ -1,0 +1,413 @@
+//! Commits on the memory store: what is published, whatever comes in whatever order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use serde_json::json;
+use sluicegate_contract::{Coverage, Outcome, Reason, Verdict, Version};
+use sluicegate_lake::memory::{Fault, Memory, MemoryStore};
+use sluicegate_lake::{Ambient, Attributes, Dataset, Order, RawId, Seeded, Source, Store, keys};
+use sluicegate_table::commit::{CommitError, Remedy, Report, Wanted, commit};
+use sluicegate_table::iceberg::manifest::DataFile;
+use sluicegate_table::invariants::Invariant;
+use sluicegate_table::plan::{Change, PartitionChange, RestatedBy};
+use sluicegate_table::{Proposal, Receipt, Record, State, View, partition_by};
+
+const DAY: i64 = 86_400_000_000;
+
+struct World {
+    store: MemoryStore,
+    ambient: Seeded,
+    dataset: Dataset,
+    version: Version,
+}
+
+impl World {
+    async fn new(reupload: &str) -> Self {
+        let document = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "required": ["at"],
+            "properties": {"at": {"type": "string", "format": "date-time"}},
+            "x-sluicegate": {
+                "version": "1.0.0",
+                "team": {"name": "t"},
+                "format": {"type": "csv"},
+                "event_time": {"column": "at"},
+                "lateness": {"allowed": "P1D"},
+                "reupload": reupload,
+            },
+        });
+        let version = Version::next(document.to_string().as_bytes(), None, "u").unwrap().unwrap();
+        let world = Self {
+            store: Memory::default().bucket("lake"),
+            ambient: Seeded::new("2013-02-01T00:00:00Z".parse().unwrap(), 1),
+            dataset: "flights".parse().unwrap(),
+            version,
+        };
+        let pointer = serde_json::to_vec(&world.version.pointer()).unwrap();
+        world.store.upload(&keys::contract_pointer(&world.dataset), pointer);
+        let body = serde_json::to_vec(&world.version).unwrap();
+        world.store.upload(&keys::contract(&world.dataset, "1.0.0"), body);
+        world
+    }
+
+    /// Lands and stages one version of a source; its rows lie in `day` of January 2013.
+    async fn stage(&self, staged: Staged) -> Wanted {
+        let source: Source = staged.source.parse().unwrap();
+        let landed: Timestamp = "2013-02-01T00:00:00Z".parse().unwrap();
+        let landed = landed.saturating_add(SignedDuration::from_secs(staged.landed)).unwrap();
+        let raw_id = RawId::new(landed, "inbox", staged.source, &staged.landed.to_string());
+        let raw = keys::raw(&self.dataset, &source, &raw_id);
+        let _ = self.store.create(&raw, "raw".into(), &Attributes::new()).await;
+        let order = Order { epoch: staged.epoch, contract: 1, engine: 1 };
+        let partition_by = partition_by(&self.version.contract().unwrap(), &self.version);
+        let partition = i32::try_from(15_706 + staged.day).unwrap();
+        let mut files = Vec::new();
+        if staged.outcome != Outcome::Reject {
+            let name = format!("{raw_id}-{}-0.parquet", self.ambient.uuid());
+            let key = format!("tables/{}/data/{}/{name}", self.dataset, staged.day);
+            let body = vec![b'x'; 10];
+            self.store.create(&key, body.into(), &Attributes::new()).await.unwrap();
+            files.push(DataFile {
+                path: self.store.uri(&key),
+                partition: Some(partition),
+                rows: staged.rows,
+                bytes: 10,
+                column_sizes: BTreeMap::new(),
+                value_counts: BTreeMap::new(),
+                null_counts: BTreeMap::new(),
+                nan_counts: BTreeMap::new(),
+                lower_bounds: BTreeMap::new(),
+                upper_bounds: BTreeMap::new(),
+                split_offsets: vec![4],
+            });
+        }
+        let rows = if files.is_empty() { 0 } else { staged.rows };
+        let coverage = Coverage { bytes: 3, rows_read: rows, rows_accepted: rows, rows_quarantined: 0 };
+        let reasons = match staged.outcome {
+            Outcome::Publish => vec![],
+            _ => vec![Reason::new("planned", "planned")],
+        };
+        let start = (15_706 + staged.day) * DAY;
+        let proposal = Proposal {
+            v: Proposal::FORMAT,
+            dataset: self.dataset.clone(),
+            source: source.clone(),
+            raw_id: raw_id.clone(),
+            order,
+            contract_version: "1.0.0".into(),
+            partition_by,
+            sequencer: None,
+            sha256: staged.sha256.map(str::to_owned),
+            bytes: 3,
+            verdict: Verdict::new(staged.outcome, reasons, coverage).unwrap(),
+            event_range: (rows > 0).then_some((start, start + DAY - 1)),
+            unknown_fields: vec![],
+            broken: BTreeMap::new(),
+            files,
+            quarantine: vec![],
+            receipt: Receipt::default(),
+            staged_at: self.ambient.now(),
+        };
+        let body = serde_json::to_vec(&proposal).unwrap();
+        let key = keys::proposal(&self.dataset, &raw_id, order);
+        let _ = self.store.create(&key, body.into(), &Attributes::new()).await;
+        Wanted { source, raw_id, order }
+    }
+
+    async fn commit(&self, wanted: &[Wanted]) -> Result<Report, CommitError> {
+        commit(&self.store, &self.ambient, &self.dataset, wanted).await
+    }
+
+    async fn view(&self) -> View {
+        View::read(&self.store, &self.dataset).await.unwrap()
+    }
+
+    async fn record(&self, wanted: &Wanted) -> Record {
+        self.view().await.ledger.records[&wanted.raw_id].clone()
+    }
+
+    async fn rows(&self) -> u64 {
+        self.view().await.files.values().map(|(_, e)| e.file.rows).sum()
+    }
+
+    async fn changes(&self) -> Vec<PartitionChange> {
+        let metadata = self.view().await.metadata.unwrap();
+        let name = &metadata.current_snapshot().unwrap().summary["sluicegate.changes"];
+        let (_, body) = self.store.get(&keys::metadata(&self.dataset, name)).await.unwrap();
+        let list: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        serde_json::from_value(list["partitions"].clone()).unwrap()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Staged {
+    source: &'static str,
+    landed: i64,
+    day: i64,
+    rows: u64,
+    outcome: Outcome,
+    epoch: u64,
+    sha256: Option<&'static str>,
+}
+
+const PLAIN: Staged = Staged {
+    source: "a.csv",
+    landed: 0,
+    day: 0,
+    rows: 5,
+    outcome: Outcome::Publish,
+    epoch: 0,
+    sha256: None,
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_group_is_one_snapshot_and_the_same_again_is_none() {
+    let world = World::new("replace").await;
+    let a = world.stage(PLAIN).await;
+    let b = world.stage(Staged { source: "b.csv", day: 1, rows: 7, ..PLAIN }).await;
+    let c = world.stage(Staged { source: "c.csv", outcome: Outcome::Reject, ..PLAIN }).await;
+    let group = [a.clone(), b, c.clone(), a.clone()];
+    let report = world.commit(&group).await.unwrap();
+    assert_eq!((report.number, report.attempts), (Some(1), 1));
+    assert_eq!(world.rows().await, 12);
+    assert_eq!(world.record(&a).await.state, State::Published);
+    assert_eq!(world.record(&c).await.state, State::Rejected);
+    let kinds: Vec<_> = world.changes().await.iter().map(|c| (c.partition.clone(), c.change)).collect();
+    assert_eq!(kinds, [("2013-01-01".into(), Change::Opened), ("2013-01-02".into(), Change::Opened)]);
+
+    let again = world.commit(&group).await.unwrap();
+    assert_eq!(again.number, None);
+    assert!(again.records.iter().all(|(_, changed)| !changed));
+    assert_eq!(world.view().await.number(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_version_of_a_source_replaces_the_older_ones_rows() {
+    let world = World::new("replace").await;
+    let old = world.stage(PLAIN).await;
+    let other = world.stage(Staged { source: "b.csv", rows: 2, ..PLAIN }).await;
+    let new = world.stage(Staged { landed: 10, rows: 4, ..PLAIN }).await;
+    world.commit(&[old.clone(), other]).await.unwrap();
+    let report = world.commit(std::slice::from_ref(&new)).await.unwrap();
+    assert_eq!((report.number, report.restated), (Some(2), 1));
+    assert_eq!(world.rows().await, 6);
+    assert_eq!(world.record(&old).await.state, State::Superseded);
+    let changes = world.changes().await;
+    assert_eq!((changes[0].rows_added, changes[0].rows_removed), (4, 5));
+    assert_eq!(changes[0].reasons, [RestatedBy::Correction].into());
+    assert_eq!(changes[0].raw_ids, [old.raw_id.clone(), new.raw_id.clone()].into());
+
+    // The older one, staged again at a higher order, stays superseded.
+    let replayed = world.stage(Staged { epoch: 2, ..PLAIN }).await;
+    world.commit(&[replayed]).await.unwrap();
+    assert_eq!((world.rows().await, world.record(&old).await.state), (6, State::Superseded));
+
+    // The newer one no longer passes: the older one's latest staging comes back.
+    let held = world.stage(Staged { landed: 10, epoch: 3, outcome: Outcome::Hold, ..PLAIN }).await;
+    world.commit(std::slice::from_ref(&held)).await.unwrap();
+    assert_eq!(world.rows().await, 7);
+    assert_eq!(world.record(&held).await.state, State::Held);
+    assert_eq!(world.record(&old).await.state, State::Published);
+}
+
+#[tokio::test(start_paused = true)]
+async fn staging_the_same_raw_object_again_replaces_exactly_its_files() {
+    let world = World::new("replace").await;
+    let first = world.stage(PLAIN).await;
+    let other = world.stage(Staged { source: "b.csv", ..PLAIN }).await;
+    world.commit(&[first.clone(), other]).await.unwrap();
+    let again = world.stage(Staged { epoch: 1, rows: 3, ..PLAIN }).await;
+    world.commit(&[again]).await.unwrap();
+    assert_eq!(world.rows().await, 8);
+    assert_eq!(world.changes().await[0].reasons, [RestatedBy::Correction, RestatedBy::Replay].into());
+    let late_message = world.commit(&[first]).await.unwrap();
+    assert_eq!((late_message.number, world.rows().await), (None, 8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_content_again_moves_the_record_and_leaves_the_files() {
+    let world = World::new("replace").await;
+    let same = Some("c2FtZQ==");
+    let old = world.stage(Staged { sha256: same, ..PLAIN }).await;
+    world.commit(std::slice::from_ref(&old)).await.unwrap();
+    let files = world.view().await.files;
+    let new = world.stage(Staged { landed: 9, sha256: same, ..PLAIN }).await;
+    let report = world.commit(std::slice::from_ref(&new)).await.unwrap();
+    assert_eq!((report.number, report.restated), (Some(2), 0));
+    let paths = |files: &BTreeMap<String, _>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(paths(&world.view().await.files), paths(&files));
+    assert_eq!(world.record(&new).await.state, State::Published);
+    assert_eq!(world.record(&old).await.state, State::Superseded);
+    // A third, changed version still finds the files that it replaces.
+    let third = world.stage(Staged { landed: 20, rows: 1, ..PLAIN }).await;
+    world.commit(&[third]).await.unwrap();
+    assert_eq!(world.rows().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lateness_is_decided_once_against_earlier_seconds() {
+    let world = World::new("replace").await;
+    // Allowed lateness is a day: once the 10th is known, everything before the 10th is closed.
+    let tenth = world.stage(Staged { source: "10.csv", day: 9, ..PLAIN }).await;
+    let same_second = world.stage(Staged { source: "2.csv", day: 1, ..PLAIN }).await;
+    let late = world.stage(Staged { source: "1.csv", landed: 5, rows: 3, ..PLAIN }).await;
+    let open = world.stage(Staged { source: "10b.csv", landed: 5, day: 9, ..PLAIN }).await;
+    let group = [late.clone(), same_second.clone(), tenth, open.clone()];
+    let report = world.commit(&group).await.unwrap();
+    assert_eq!(report.restated, 1);
+    let record = world.record(&late).await;
+    assert_eq!((record.late, record.late_rows), (Some(vec![15_706]), 3));
+    assert_eq!(world.record(&same_second).await.late, Some(vec![]));
+    assert_eq!(world.record(&open).await.late, Some(vec![]));
+    let change = &world.changes().await[0];
+    assert_eq!((change.change, &change.reasons), (Change::Restated, &[RestatedBy::Late].into()));
+    // A correction of it is a correction, and what was decided stays decided.
+    let corrected = world.stage(Staged { source: "1.csv", landed: 8, rows: 2, ..PLAIN }).await;
+    world.commit(std::slice::from_ref(&corrected)).await.unwrap();
+    assert_eq!(world.record(&corrected).await.late, Some(vec![]));
+    assert_eq!(world.changes().await[0].reasons, [RestatedBy::Correction].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_proposal_waits_for_a_decision() {
+    let world = World::new("replace").await;
+    let held = world.stage(Staged { outcome: Outcome::Hold, ..PLAIN }).await;
+    world.commit(std::slice::from_ref(&held)).await.unwrap();
+    assert_eq!((world.rows().await, world.record(&held).await.state), (0, State::Held));
+    // A release plans a staging at a higher order, and the decision stands beside it.
+    let again = world.stage(Staged { outcome: Outcome::Hold, epoch: 1, ..PLAIN }).await;
+    let decision = json!({"v": 1, "ruling": "released", "by": "ann", "why": "known outage", "at": "2013-02-01T00:00:00Z"});
+    let key = keys::decision(&world.dataset, &again.raw_id, again.order);
+    world.store.upload(&key, decision.to_string());
+    world.commit(std::slice::from_ref(&again)).await.unwrap();
+    assert_eq!((world.rows().await, world.record(&again).await.state), (5, State::Published));
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_messages_and_broken_promises_are_told_apart() {
+    let world = World::new("replace").await;
+    let good = world.stage(PLAIN).await;
+    let mut unknown = good.clone();
+    unknown.order.engine = 9;
+    let error = world.commit(&[good.clone(), unknown.clone()]).await.unwrap_err();
+    assert_eq!(error.remedy(), Remedy::Without(unknown.raw_id.clone()));
+    // A proposal whose data file is gone is never published.
+    let lost = world.stage(Staged { source: "lost.csv", ..PLAIN }).await;
+    let listed = sluicegate_lake::list_all(&world.store, "tables/flights/data/").await.unwrap();
+    let file = listed.iter().find(|o| o.key.contains(lost.raw_id.as_str())).unwrap();
+    world.store.delete(&file.key).await.unwrap();
+    let error = world.commit(&[good.clone(), lost]).await.unwrap_err();
+    assert_eq!(error.remedy(), Remedy::Bisect);
+    assert!(matches!(error, CommitError::Violation(v) if v.invariant == Invariant::Pub4));
+    assert_eq!(world.view().await.number(), 0);
+    world.commit(&[good]).await.unwrap();
+    assert_eq!(world.rows().await, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rivals_for_one_table_lose_nothing() {
+    let world = World::new("replace").await;
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let mut wanted = Vec::new();
+    for source in names {
+        wanted.push(world.stage(Staged { source, ..PLAIN }).await);
+    }
+    let commits = wanted.iter().map(|w| world.commit(std::slice::from_ref(w)));
+    let reports = futures::future::join_all(commits).await;
+    let numbers: BTreeSet<_> = reports.into_iter().map(|r| r.unwrap().number.unwrap()).collect();
+    assert_eq!(numbers, (1..=8).collect());
+    assert_eq!((world.rows().await, world.view().await.number()), (40, 8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_acknowledgements_and_conflicts_publish_once() {
+    // Every write of a commit in turn meets every fault.
+    for write in 0..6 {
+        for fault in [Fault::LostAcknowledgement, Fault::Conflict, Fault::Unavailable] {
+            let world = World::new("replace").await;
+            let a = world.stage(PLAIN).await;
+            for _ in 0..write {
+                world.store.fail_next(Fault::None);
+            }
+            world.store.fail_next(fault);
+            let report = world.commit(std::slice::from_ref(&a)).await.unwrap();
+            assert_eq!((report.number, report.attempts), (Some(1), 1), "{fault:?} at {write}");
+            assert_eq!(world.rows().await, 5);
+            assert_eq!(world.store.versions("tables/flights/metadata/version-hint.text"), 1);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Upload {
+    source: &'static str,
+    outcome: Outcome,
+    rows: u64,
+}
+
+fn uploads() -> impl Strategy<Value = Vec<Upload>> {
+    let outcome = prop_oneof![
+        4 => Just(Outcome::Publish),
+        1 => Just(Outcome::Hold),
+        1 => Just(Outcome::Reject),
+    ];
+    let source = prop_oneof![Just("a"), Just("b"), Just("c")];
+    let upload = (source, outcome, 1u64..100)
+        .prop_map(|(source, outcome, rows)| Upload { source, outcome, rows });
+    prop::collection::vec(upload, 1..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// SRC-1 whatever the order of promotion, the grouping, and the repetition of messages.
+    #[test]
+    fn what_is_published_follows_from_what_was_uploaded(
+        uploads in uploads(),
+        policy in prop_oneof![Just("replace"), Just("append"), Just("reject")],
+        messages in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..12),
+        seed in any::<u64>(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let world = World::new(policy).await;
+            let mut wanted = Vec::new();
+            for (i, upload) in (0..).zip(&uploads) {
+                let Upload { source, outcome, rows } = upload.clone();
+                wanted.push(world.stage(Staged { source, outcome, rows, landed: i, ..PLAIN }).await);
+            }
+            // A random walk with repetitions first, then whatever is still missing, in a seeded order.
+            let mut group = Vec::new();
+            for (index, flush) in messages {
+                group.push(index.get(&wanted).clone());
+                if flush {
+                    world.commit(&std::mem::take(&mut group)).await.unwrap();
+                }
+            }
+            let mut rest = wanted.clone();
+            let at = usize::try_from(seed % rest.len() as u64).unwrap();
+            rest.rotate_left(at);
+            if seed % 2 == 0 {
+                rest.reverse();
+            }
+            group.extend(rest);
+            world.commit(&group).await.unwrap();
+
+            let mut expected = 0;
+            for source in ["a", "b", "c"] {
+                let passed = uploads.iter().filter(|u| u.source == source && u.outcome == Outcome::Publish);
+                let rows: Vec<u64> = passed.map(|u| u.rows).collect();
+                expected += match policy {
+                    "replace" => rows.last().copied().unwrap_or(0),
+                    "reject" => rows.first().copied().unwrap_or(0),
+                    _ => rows.iter().sum(),
+                };
+            }
+            assert_eq!(world.rows().await, expected);
+            assert_eq!(world.view().await.ledger.records.len(), wanted.len(), "RAW-2");
+        });
+    }
+}
