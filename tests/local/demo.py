@@ -8,6 +8,7 @@ figures that are not, or with what went wrong.
 from __future__ import annotations
 
 import os
+import signal
 import statistics
 import sys
 import threading
@@ -162,7 +163,10 @@ def demo() -> int:
             say("All is as expected")
         if stays:
             say("Still running; Ctrl-C ends it and everything it started")
-            threading.Event().wait()
+            # Polars took Ctrl-C for its own queries, and does not give it back.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            with suppress(KeyboardInterrupt):
+                threading.Event().wait()
         return 1 if wrong else 0
 
 
@@ -174,8 +178,6 @@ def main() -> int:
         print(f"sluicegate: {trouble}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        with suppress(OSError):
-            print()
         return 130
 
 

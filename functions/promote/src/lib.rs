@@ -1,1 +1,115 @@
+//! **promote**: proposals become visible, all those of an invocation and a dataset in one pointer swap.
+//!
+//! Guarantees: a message is answered only when its proposal is in the ledger at its order or above; the same message
+//! again changes nothing; two datasets never wait for each other. A group that fails because of one of its messages
+//! is bisected until that one is alone, so a poison message costs its own retries and nothing else; a group that fails
+//! because of the store goes back to the queue as a whole.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+use sluicegate_lake::{Ambient, Dataset, Store};
+use sluicegate_runtime::{
+    BatchResponse, Envelope, HandlerError, PromoteMessage, Summary, envelopes,
+};
+use sluicegate_table::State;
+use sluicegate_table::commit::{CommitError, Remedy, Report, Wanted, commit};
+
+/// What promote works with.
+pub struct Promote {
+    pub lake: Arc<dyn Store>,
+    pub ambient: Arc<dyn Ambient>,
+}
+
+/// What became of one dataset's group.
+#[derive(Default)]
+struct Outcome {
+    reports: Vec<Report>,
+    failed: Vec<(Vec<Wanted>, CommitError)>,
+}
+
+impl Promote {
+    /// Handles one batch of promote messages.
+    pub async fn handle(&self, event: Value, summary: &mut Summary) -> Result<Value, HandlerError> {
+        let mut response = BatchResponse::default();
+        let mut ids: BTreeMap<Dataset, BTreeMap<Wanted, Vec<String>>> = BTreeMap::new();
+        for Envelope { id, message } in envelopes(event, &mut response, summary)? {
+            let PromoteMessage { dataset, source, raw_id, order, .. } = message;
+            let wanted = Wanted { source, raw_id, order };
+            ids.entry(dataset).or_default().entry(wanted).or_default().push(id);
+        }
+        let groups = ids.iter().map(|(dataset, wanted)| async move {
+            (dataset, self.promote(dataset, wanted.keys().cloned().collect()).await)
+        });
+        for (dataset, outcome) in futures::future::join_all(groups).await {
+            for report in &outcome.reports {
+                self.count(dataset, report, summary);
+            }
+            for (group, error) in outcome.failed {
+                if matches!(error, CommitError::Violation(_)) {
+                    summary.outcomes.invariant_violations += 1;
+                }
+                let error = HandlerError::new(format!("{dataset}: {error}"));
+                let failed = group.iter().filter_map(|w| ids.get(dataset)?.get(w)).flatten();
+                failed.for_each(|id| response.fail(id, &error, summary));
+            }
+        }
+        Ok(serde_json::to_value(response)?)
+    }
+
+    /// Commits a group, in halves where one of its messages is to blame.
+    async fn promote(&self, dataset: &Dataset, group: Vec<Wanted>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut groups = vec![group];
+        while let Some(mut group) = groups.pop().filter(|group| !group.is_empty()) {
+            let error = match commit(&*self.lake, &*self.ambient, dataset, &group).await {
+                Ok(report) => {
+                    outcome.reports.push(report);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match error.remedy() {
+                Remedy::Without(poison) => {
+                    let (failed, rest) = group.into_iter().partition(|w| w.raw_id == poison);
+                    outcome.failed.push((failed, error));
+                    groups.push(rest);
+                }
+                Remedy::Bisect if group.len() > 1 => {
+                    let rest = group.split_off(group.len() / 2);
+                    groups.extend([rest, group]);
+                }
+                Remedy::Bisect | Remedy::Return => outcome.failed.push((group, error)),
+            }
+        }
+        outcome
+    }
+
+    fn count(&self, dataset: &Dataset, report: &Report, summary: &mut Summary) {
+        let now = self.ambient.now();
+        let totals = &mut summary.outcomes;
+        totals.commit_attempts += u64::from(report.attempts);
+        totals.commits += u64::from(report.number.is_some());
+        totals.restated_partitions += report.restated;
+        let mut counted = BTreeSet::new();
+        for (record, changed) in &report.records {
+            if !changed || !counted.insert(&record.raw_id) {
+                continue;
+            }
+            let totals = &mut summary.outcomes;
+            match record.state {
+                State::Published => {
+                    totals.files_published += 1;
+                    totals.late_files += u64::from(record.late_rows > 0);
+                    let landed = record.raw_id.landed_at().as_millisecond();
+                    summary.latency(now.as_millisecond() - landed);
+                    summary.dataset(dataset, 1, record.rows);
+                }
+                State::Held => totals.files_held += 1,
+                State::Rejected => totals.files_rejected += 1,
+                State::Superseded | State::Withdrawn => totals.files_superseded += 1,
+            }
+        }
+    }
+}

@@ -1,1 +1,274 @@
+//! **stage**: a raw object becomes a proposal: data files that nobody sees yet, quarantined rows, and a verdict.
+//!
+//! Guarantees: a proposal is created once; a second attempt at the same order adopts the first one's, verdict and all, and
+//! only sends its message again. Whatever is wrong with the bytes is a verdict. A message fails only when its work could
+//! not be done, and then it comes again. Killed at any moment, this leaves nothing that is ever published: data files
+//! carry the attempt's id and are named by no proposal but their own.
+//!
+//! Memory does not grow with the object: bytes stream from the store through a bounded channel into the audit, which runs
+//! on a thread of its own and writes Parquet to local files; those are uploaded when the verdict is known.
 
+mod file;
+mod scratch;
+mod sink;
+mod source;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::Value;
+use sluicegate_audit::{Audit, AuditError, ENGINE, Outcome, Rules, audit};
+use sluicegate_contract::{Contract, Version};
+use sluicegate_lake::cas::{Creation, Writer};
+use sluicegate_lake::{
+    Ambient, Body, Dataset, Meta, Order, Queue, RawId, Requests, Store, StoreError, keys,
+};
+use sluicegate_runtime::{HandlerError, PromoteMessage, StageMessage, Summary, each, outgoing};
+use sluicegate_table::iceberg::manifest::DataFile;
+use sluicegate_table::{PartitionBy, Proposal, Receipt, current_contract, partition_by};
+
+use crate::sink::{LocalFile, Staged};
+
+pub use crate::scratch::Scratch;
+
+/// How many functions may hand the same work on before it is taken for a loop.
+const MAX_HOPS: u32 = 8;
+
+/// What stage works with.
+pub struct Stage {
+    pub lake: Arc<dyn Store>,
+    pub promote: Arc<dyn Queue>,
+    pub ambient: Arc<dyn Ambient>,
+    /// Where local files go.
+    pub scratch: Scratch,
+    /// What `lake` counts its requests into, for receipts.
+    pub requests: Requests,
+}
+
+/// A contract, as read once for all messages of an invocation.
+type Contracts = BTreeMap<Dataset, Option<Arc<(Contract, Version)>>>;
+
+impl Stage {
+    /// Handles one batch of stage messages.
+    pub async fn handle(&self, event: Value, summary: &mut Summary) -> Result<Value, HandlerError> {
+        let mut contracts = Contracts::new();
+        each(event, summary, async |message: StageMessage, summary| {
+            self.message(message, &mut contracts, summary).await
+        })
+        .await
+    }
+
+    async fn message(
+        &self,
+        message: StageMessage,
+        contracts: &mut Contracts,
+        summary: &mut Summary,
+    ) -> Result<(), HandlerError> {
+        if message.hop > MAX_HOPS {
+            let reason = format!("{} was handed on {} times: a loop", message.raw_id, message.hop);
+            return Err(HandlerError::new(reason));
+        }
+        let Some(contract) = self.contract(&message.dataset, contracts).await? else {
+            // RAW-2: waiting. Its contract's landing sends this message again.
+            summary.outcomes.files_waiting += 1;
+            return Ok(());
+        };
+        let version = &contract.1;
+        let order = Order { epoch: message.epoch, contract: version.sequence, engine: ENGINE };
+        let proposal = match self.proposed(&message.dataset, &message.raw_id, order).await? {
+            Some(proposal) => proposal,
+            None => self.propose(&message, &contract, order, summary).await?,
+        };
+        let promote = PromoteMessage {
+            v: 1,
+            dataset: proposal.dataset,
+            source: proposal.source,
+            raw_id: proposal.raw_id,
+            order: proposal.order,
+        };
+        self.promote.send(&[outgoing(&promote.dataset, &promote)?]).await?;
+        Ok(())
+    }
+
+    async fn contract(
+        &self,
+        dataset: &Dataset,
+        known: &mut Contracts,
+    ) -> Result<Option<Arc<(Contract, Version)>>, HandlerError> {
+        if let Some(contract) = known.get(dataset) {
+            return Ok(contract.clone());
+        }
+        let current = current_contract(&*self.lake, dataset)
+            .await
+            .map_err(|e| HandlerError::new(e.to_string()))?;
+        let contract = match current {
+            None => None,
+            Some((_, version)) => {
+                let contract = version.contract().map_err(|e| HandlerError::new(e.to_string()))?;
+                Some(Arc::new((contract, version)))
+            }
+        };
+        known.insert(dataset.clone(), contract.clone());
+        Ok(contract)
+    }
+
+    async fn proposed(
+        &self,
+        dataset: &Dataset,
+        id: &RawId,
+        order: Order,
+    ) -> Result<Option<Proposal>, HandlerError> {
+        match self.lake.get(&keys::proposal(dataset, id, order)).await {
+            Ok((_, bytes)) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Err(StoreError::Absent { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Stages a raw object, and makes the proposal unless somebody has.
+    async fn propose(
+        &self,
+        message: &StageMessage,
+        contract: &Arc<(Contract, Version)>,
+        order: Order,
+        summary: &mut Summary,
+    ) -> Result<Proposal, HandlerError> {
+        let StageMessage { dataset, source, raw_id, .. } = message;
+        let began = self.ambient.now();
+        let requests = self.requests.so_far();
+        let key = keys::raw(dataset, source, raw_id);
+        let folder = self.scratch.folder().map_err(|e| HandlerError::new(e.to_string()))?;
+        let (meta, audited, staged) = self.audit(&key, raw_id, contract, folder.path()).await?;
+        let coverage = audited.verdict.coverage();
+        let outcome = audited.verdict.outcome();
+        if outcome != Outcome::Reject && coverage.bytes != meta.size {
+            let reason = format!("AUD-1: {} of {} bytes of {key} were read", coverage.bytes, meta.size);
+            return Err(HandlerError::new(reason));
+        }
+        let writer = Writer::new(&*self.lake, &*self.ambient);
+        let by = partition_by(&contract.0, &contract.1);
+        let (files, quarantine) = if outcome == Outcome::Reject {
+            (Vec::new(), Vec::new())
+        } else {
+            (
+                self.upload_files(&writer, dataset, raw_id, by.as_ref(), staged.files).await?,
+                self.upload_quarantine(&writer, dataset, raw_id, order, staged.quarantine).await?,
+            )
+        };
+        let staged_at = self.ambient.now();
+        let proposal = Proposal {
+            v: Proposal::FORMAT,
+            dataset: dataset.clone(),
+            source: source.clone(),
+            raw_id: raw_id.clone(),
+            order,
+            contract_version: contract.1.version.clone(),
+            partition_by: by,
+            sequencer: meta.attributes.get(keys::SEQUENCER).cloned(),
+            sha256: meta.sha256,
+            bytes: meta.size,
+            verdict: audited.verdict,
+            event_range: audited.event_range,
+            unknown_fields: audited.unknown_fields,
+            broken: audited.broken,
+            files,
+            quarantine,
+            receipt: Receipt {
+                duration_ms: (staged_at.as_millisecond() - began.as_millisecond()).unsigned_abs(),
+                requests: spent(&requests, &self.requests.so_far()),
+            },
+            staged_at,
+        };
+        let key = keys::proposal(dataset, raw_id, order);
+        let created = writer.create(&key, serde_json::to_vec(&proposal)?).await?;
+        summary.outcomes.files_staged += 1;
+        summary.outcomes.rows_read += coverage.rows_read;
+        summary.outcomes.rows_accepted += coverage.rows_accepted;
+        summary.outcomes.rows_quarantined += coverage.rows_quarantined;
+        summary.outcomes.bytes_read += coverage.bytes;
+        summary.outcomes.bytes_written += proposal.files.iter().map(|f| f.bytes).sum::<u64>();
+        summary.dataset(dataset, 1, coverage.rows_read);
+        match created {
+            Creation::Made => Ok(proposal),
+            // Somebody else's attempt was first: theirs is the proposal, ours was for nothing.
+            Creation::Found(_) => self
+                .proposed(dataset, raw_id, order)
+                .await?
+                .ok_or_else(|| HandlerError::new(format!("{key} came and went"))),
+        }
+    }
+
+    /// Streams a raw object through the audit.
+    async fn audit(
+        &self,
+        key: &str,
+        raw_id: &RawId,
+        contract: &Arc<(Contract, Version)>,
+        folder: &std::path::Path,
+    ) -> Result<(Meta, Audit, Staged), HandlerError> {
+        let (meta, pump, reader) = source::open(self.lake.clone(), key).await?;
+        let rules = Rules::new(contract.0.clone(), &contract.1, raw_id.as_str(), raw_id.landed_at());
+        let folder: PathBuf = folder.to_owned();
+        let work = tokio::task::spawn_blocking(move || {
+            let mut sink = sink::LocalSink::new(folder, rules.schema().clone());
+            let audited = audit(reader, &rules, &mut sink)?;
+            let staged = sink.finish().map_err(AuditError::Sink)?;
+            Ok::<_, AuditError>((audited, staged))
+        });
+        // The pump ends when the reader is dropped, and the reader when the pump is done.
+        let (pumped, worked) = futures::join!(pump.run(), work);
+        let worked = worked.map_err(|e| HandlerError::new(format!("the audit ended abruptly: {e}")))?;
+        let (audited, staged) = match (worked, pumped) {
+            (Ok(done), _) => done,
+            (Err(AuditError::Source(_)), Err(error)) => return Err(error.into()),
+            (Err(error), _) => return Err(HandlerError::new(format!("{key}: {error}"))),
+        };
+        Ok((meta, audited, staged))
+    }
+
+    async fn upload_files(
+        &self,
+        writer: &Writer<'_>,
+        dataset: &Dataset,
+        raw_id: &RawId,
+        by: Option<&PartitionBy>,
+        files: Vec<LocalFile>,
+    ) -> Result<Vec<DataFile>, HandlerError> {
+        let mut described = Vec::with_capacity(files.len());
+        for (n, local) in files.into_iter().enumerate() {
+            let partition = PartitionBy::path(by, local.file.partition);
+            let key = keys::data_file(dataset, &partition, raw_id, writer.attempt(), n);
+            writer.create(&key, Body::File(local.path)).await?;
+            described.push(DataFile { path: self.lake.uri(&key), ..local.file });
+        }
+        Ok(described)
+    }
+
+    async fn upload_quarantine(
+        &self,
+        writer: &Writer<'_>,
+        dataset: &Dataset,
+        raw_id: &RawId,
+        order: Order,
+        parts: Vec<sink::QuarantinePart>,
+    ) -> Result<Vec<String>, HandlerError> {
+        let mut uploaded = Vec::with_capacity(parts.len() * 2);
+        for (n, part) in parts.into_iter().enumerate() {
+            for (extension, path) in [("rows", part.rows), ("jsonl", part.reasons)] {
+                let key = keys::quarantine(dataset, raw_id, order, n, extension);
+                // An attempt that was killed may have left it: the same bytes, by REP-1.
+                writer.create(&key, Body::File(path)).await?;
+                uploaded.push(key);
+            }
+        }
+        Ok(uploaded)
+    }
+}
+
+/// The requests made between two counts.
+fn spent(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let since = |kind: &String, count: u64| count - before.get(kind).copied().unwrap_or_default();
+    let spent = after.iter().map(|(kind, count)| (kind.clone(), since(kind, *count)));
+    spent.filter(|(_, count)| *count > 0).collect()
+}

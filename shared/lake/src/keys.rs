@@ -3,7 +3,7 @@
 //! ```text
 //! raw/<dataset>/<source>/<raw id>                        land
 //! contracts/<dataset>/<version>.json  current.json       land
-//! contracts/<dataset>/refused/<raw id>.json              land
+//! contracts/<dataset>/uploads/<raw id>.json  refused/…   land
 //! staging/<dataset>/<raw id>/<order>/proposal.json       stage
 //! staging/<dataset>/<raw id>/<order>/decision.json       people
 //! quarantine/<dataset>/<raw id>/<order>-<n>.rows .jsonl  stage
@@ -17,6 +17,12 @@ use crate::name::{Dataset, Order, RawId, Source};
 
 /// The prefix of contract uploads in the inbox.
 pub const INBOX_CONTRACTS: &str = "_contracts/";
+
+/// Attribute of a raw object: the upload's sequencer.
+pub const SEQUENCER: &str = "sluicegate-sequencer";
+
+/// Attribute of a raw object: the inbox key below its dataset in base64, where the source is only a hash of it.
+pub const INBOX_KEY: &str = "sluicegate-inbox-key";
 
 /// All versions of one source.
 pub fn raw_of_source(dataset: &Dataset, source: &Source) -> String {
@@ -49,6 +55,11 @@ pub fn contract(dataset: &Dataset, version: &str) -> String {
 /// The pointer to a dataset's current contract.
 pub fn contract_pointer(dataset: &Dataset) -> String {
     format!("contracts/{dataset}/current.json")
+}
+
+/// A contract as it was uploaded, kept whatever becomes of it.
+pub fn contract_upload(dataset: &Dataset, upload: &RawId) -> String {
+    format!("contracts/{dataset}/uploads/{upload}.json")
 }
 
 /// Why an uploaded contract was refused.

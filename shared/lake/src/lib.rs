@@ -29,3 +29,9 @@ pub use queue::{Outgoing, Queue, QueueError, Received};
 pub use store::{
     Attributes, Body, ByteStream, CopySource, ETag, Expected, Listed, Meta, Page, Store, StoreError, list_all,
 };
+
+/// Standard base64 (RFC 4648), as S3 writes checksums.
+pub fn base64(bytes: &[u8]) -> String {
+    use base64::Engine;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}

@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base64::Engine;
 use bytes::Bytes;
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -115,7 +114,7 @@ impl MemoryStore {
             modified: state.now,
             version: Some(format!("v{:08}", state.serial)),
             attributes: attributes.clone(),
-            sha256: Some(base64::engine::general_purpose::STANDARD.encode(Sha256::digest(&bytes))),
+            sha256: Some(crate::base64(&Sha256::digest(&bytes))),
         };
         let object = Object { bytes, meta: meta.clone() };
         let bucket = state.buckets.entry(self.name.clone()).or_default();

@@ -14,6 +14,11 @@ impl Requests {
         *counts.entry(format!("{service}:{operation}")).or_default() += 1;
     }
 
+    /// What is counted so far, left as it is.
+    pub fn so_far(&self) -> BTreeMap<String, u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What was counted since the last call.
     pub fn take(&self) -> BTreeMap<String, u64> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))

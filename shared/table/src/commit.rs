@@ -14,13 +14,14 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::Serialize;
-use sluicegate_contract::{Contract, ContractPointer, Version};
+use sluicegate_contract::{Contract, Version};
 use sluicegate_lake::cas::{Backoff, Creation, Swap, Writer};
 use sluicegate_lake::{
     Ambient, Dataset, Expected, Order, RawId, Source, Store, StoreError, keys, list_all,
 };
 use uuid::Uuid;
 
+use crate::contracts::{ContractError, current_contract};
 use crate::iceberg::FormatError;
 use crate::iceberg::list::{self, ManifestFile};
 use crate::iceberg::manifest::{self, Entry, Status};
@@ -77,6 +78,15 @@ pub enum CommitError {
     Format(#[from] FormatError),
     #[error("the dataset's contract cannot be read: {0}")]
     Contract(String),
+}
+
+impl From<ContractError> for CommitError {
+    fn from(error: ContractError) -> Self {
+        match error {
+            ContractError::Store(error) => Self::Store(error),
+            other => Self::Contract(other.to_string()),
+        }
+    }
 }
 
 /// What to do about an error.
@@ -152,7 +162,10 @@ async fn attempt(
     }
     let versions = list_versions(store, dataset, &news).await?;
     let incoming = read_incoming(store, dataset, &news, known).await?;
-    let (contract, version) = current_contract(store, dataset).await?;
+    let (_, version) = current_contract(store, dataset).await?.ok_or_else(|| {
+        CommitError::Contract(format!("{dataset} has none, though something of it was staged"))
+    })?;
+    let contract = version.contract().map_err(|e| CommitError::Contract(e.to_string()))?;
     let policy =
         Policy { reupload: contract.reupload, allowed_lateness: contract.allowed_lateness };
     let now = ambient.now();
@@ -291,21 +304,6 @@ async fn read_decision(
         Err(StoreError::Absent { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Reads a dataset's current contract.
-async fn current_contract(
-    store: &dyn Store,
-    dataset: &Dataset,
-) -> Result<(Contract, Version), CommitError> {
-    let broken = |e: String| CommitError::Contract(e);
-    let (_, bytes) = store.get(&keys::contract_pointer(dataset)).await?;
-    let pointer: ContractPointer =
-        serde_json::from_slice(&bytes).map_err(|e| broken(e.to_string()))?;
-    let (_, bytes) = store.get(&keys::contract(dataset, &pointer.version)).await?;
-    let version: Version = serde_json::from_slice(&bytes).map_err(|e| broken(e.to_string()))?;
-    let contract = version.contract().map_err(|e| broken(e.to_string()))?;
-    Ok((contract, version))
 }
 
 /// PUB-4: looks every new data file up, once.

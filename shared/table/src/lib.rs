@@ -9,6 +9,7 @@
 //! `DESIGN.md` beside this crate says why it is shaped so.
 
 pub mod commit;
+mod contracts;
 pub mod iceberg;
 pub mod invariants;
 mod ledger;
@@ -17,6 +18,7 @@ pub mod plan;
 mod proposal;
 mod view;
 
+pub use contracts::{ContractError, current_contract};
 pub use ledger::{Ledger, Record, State};
 pub use mapping::{partition_by, table_schema};
 pub use proposal::{Decision, PartitionBy, Proposal, Receipt, Ruling};

@@ -1,0 +1,135 @@
+//! What a table must know of a data file, from its Parquet footer: counts, sizes and bounds by field id.
+
+use std::collections::BTreeMap;
+
+use parquet::basic::{ConvertedType, LogicalType};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+use parquet::file::statistics::Statistics;
+use sluicegate_table::iceberg::manifest::{Bound, DataFile};
+
+/// Characters of a string bound that are kept (Iceberg's default, truncate(16)).
+const BOUND_CHARS: usize = 16;
+
+/// The least and the greatest value of a column.
+#[derive(Clone, Debug, PartialEq)]
+enum Range {
+    Boolean(bool, bool),
+    Date(i32, i32),
+    Long(i64, i64),
+    Timestamp(i64, i64),
+    Double(f64, f64),
+    Text(String, Option<String>),
+}
+
+/// Describes a closed file; its path is left empty.
+pub(crate) fn describe(metadata: &ParquetMetaData, partition: Option<i32>, bytes: u64) -> DataFile {
+    let mut file = DataFile {
+        path: String::new(),
+        partition,
+        rows: 0,
+        bytes,
+        column_sizes: BTreeMap::new(),
+        value_counts: BTreeMap::new(),
+        null_counts: BTreeMap::new(),
+        nan_counts: BTreeMap::new(),
+        lower_bounds: BTreeMap::new(),
+        upper_bounds: BTreeMap::new(),
+        split_offsets: Vec::new(),
+    };
+    let mut ranges: BTreeMap<i32, Option<Range>> = BTreeMap::new();
+    for group in metadata.row_groups() {
+        file.rows += positive(group.num_rows());
+        file.split_offsets.extend(offset(group));
+        for column in group.columns() {
+            let id = column.column_descr().self_type().get_basic_info().id();
+            *file.column_sizes.entry(id).or_default() += positive(column.compressed_size());
+            *file.value_counts.entry(id).or_default() += positive(column.num_values());
+            let nulls = column.statistics().and_then(Statistics::null_count_opt).unwrap_or_default();
+            *file.null_counts.entry(id).or_default() += nulls;
+            let all_null = nulls == positive(column.num_values());
+            match (range(column), ranges.remove(&id)) {
+                (Some(range), None | Some(None)) => ranges.insert(id, Some(range)),
+                (Some(range), Some(Some(known))) => ranges.insert(id, merge(known, range)),
+                // A group of nulls says nothing about the others.
+                (None, Some(known)) if all_null => ranges.insert(id, known),
+                (None, None) if all_null => None,
+                (None, _) => ranges.insert(id, None),
+            };
+        }
+    }
+    for (id, range) in ranges {
+        let Some(range) = range else { continue };
+        let (lower, upper) = bounds(range);
+        file.lower_bounds.insert(id, lower);
+        file.upper_bounds.extend(upper.map(|upper| (id, upper)));
+    }
+    file
+}
+
+fn positive(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}
+
+/// Where a row group begins: readers split files there.
+fn offset(group: &RowGroupMetaData) -> Option<u64> {
+    let first = group.columns().first()?;
+    let data = first.data_page_offset();
+    let start = first.dictionary_page_offset().map_or(data, |dictionary| dictionary.min(data));
+    u64::try_from(start).ok()
+}
+
+fn range(column: &ColumnChunkMetaData) -> Option<Range> {
+    let descriptor = column.column_descr();
+    match column.statistics()? {
+        Statistics::Boolean(s) => Some(Range::Boolean(*s.min_opt()?, *s.max_opt()?)),
+        Statistics::Int32(s) => match descriptor.logical_type_ref() {
+            Some(LogicalType::Date) => Some(Range::Date(*s.min_opt()?, *s.max_opt()?)),
+            _ => None,
+        },
+        Statistics::Int64(s) => {
+            let (low, high) = (*s.min_opt()?, *s.max_opt()?);
+            match descriptor.logical_type_ref() {
+                Some(LogicalType::Timestamp { .. }) => Some(Range::Timestamp(low, high)),
+                None if descriptor.converted_type() == ConvertedType::NONE => {
+                    Some(Range::Long(low, high))
+                }
+                _ => None,
+            }
+        }
+        Statistics::Double(s) => Some(Range::Double(*s.min_opt()?, *s.max_opt()?)),
+        Statistics::ByteArray(s) => {
+            let low = std::str::from_utf8(s.min_opt()?.data()).ok()?.to_owned();
+            let high = std::str::from_utf8(s.max_opt()?.data()).ok().map(str::to_owned);
+            Some(Range::Text(low, high))
+        }
+        _ => None,
+    }
+}
+
+fn merge(a: Range, b: Range) -> Option<Range> {
+    Some(match (a, b) {
+        (Range::Boolean(a, b), Range::Boolean(c, d)) => Range::Boolean(a & c, b | d),
+        (Range::Date(a, b), Range::Date(c, d)) => Range::Date(a.min(c), b.max(d)),
+        (Range::Long(a, b), Range::Long(c, d)) => Range::Long(a.min(c), b.max(d)),
+        (Range::Timestamp(a, b), Range::Timestamp(c, d)) => Range::Timestamp(a.min(c), b.max(d)),
+        (Range::Double(a, b), Range::Double(c, d)) => Range::Double(a.min(c), b.max(d)),
+        (Range::Text(a, b), Range::Text(c, d)) => {
+            Range::Text(a.min(c), b.zip(d).map(|(b, d)| b.max(d)))
+        }
+        _ => return None,
+    })
+}
+
+fn bounds(range: Range) -> (Bound, Option<Bound>) {
+    match range {
+        Range::Boolean(a, b) => (Bound::from_bool(a), Some(Bound::from_bool(b))),
+        Range::Date(a, b) => (Bound::from_date(a), Some(Bound::from_date(b))),
+        Range::Long(a, b) => (Bound::from_long(a), Some(Bound::from_long(b))),
+        Range::Timestamp(a, b) => (Bound::from_timestamp(a), Some(Bound::from_timestamp(b))),
+        Range::Double(a, b) => (Bound::from_double(a), Some(Bound::from_double(b))),
+        Range::Text(a, b) => {
+            let upper = b.and_then(|b| Bound::string_upper(&b, BOUND_CHARS));
+            (Bound::string_lower(&a, BOUND_CHARS), upper)
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Where the audit's rows go: Parquet files by partition, and quarantined rows as they were written.
+//!
+//! What is buffered is bounded by [`BUFFERED`] whatever the number of partitions: beyond it the fullest file's rows are
+//! written out as a row group. Nothing here depends on time or on how the bytes arrived, so the same rows give the same
+//! files (REP-1).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
+use parquet::schema::types::ColumnPath;
+use serde::Serialize;
+use sluicegate_audit::{Accepted, BadRow, RowFault, Sink};
+use sluicegate_contract::Lineage;
+use sluicegate_table::iceberg::manifest::DataFile;
+
+use crate::file::describe;
+
+/// Bytes of encoded pages and open dictionaries that all open files may hold together.
+const BUFFERED: usize = 32 << 20;
+/// Rows of a row group: engines read it as a unit, and its pages are held until it is written.
+const ROW_GROUP: usize = 128 * 1024;
+/// The size at which a data file is closed and the next begun.
+const TARGET: usize = 256 << 20;
+/// The size at which a part of the quarantine is closed and the next begun.
+const QUARANTINE_TARGET: u64 = 64 << 20;
+/// As DuckDB and Polars have it: below 3 files grow by a tenth, above it time doubles.
+const ZSTD_LEVEL: i32 = 3;
+
+/// A finished data file on disk; `file.path` is still to be set.
+pub(crate) struct LocalFile {
+    pub(crate) path: PathBuf,
+    pub(crate) file: DataFile,
+}
+
+/// Rows of the quarantine on disk, and their reasons.
+pub(crate) struct QuarantinePart {
+    pub(crate) rows: PathBuf,
+    pub(crate) reasons: PathBuf,
+}
+
+/// Everything that an audit left on disk.
+pub(crate) struct Staged {
+    pub(crate) files: Vec<LocalFile>,
+    pub(crate) quarantine: Vec<QuarantinePart>,
+}
+
+struct Open {
+    path: PathBuf,
+    writer: ArrowWriter<File>,
+}
+
+struct OpenPart {
+    part: QuarantinePart,
+    rows: BufWriter<File>,
+    reasons: BufWriter<File>,
+    written: u64,
+}
+
+/// A sink that writes local files.
+pub(crate) struct LocalSink {
+    folder: PathBuf,
+    schema: SchemaRef,
+    properties: WriterPropertiesPtr,
+    open: BTreeMap<Option<i32>, Open>,
+    files: Vec<LocalFile>,
+    part: Option<OpenPart>,
+    quarantine: Vec<QuarantinePart>,
+    serial: usize,
+}
+
+/// One bad row's line in the quarantine.
+#[derive(Serialize)]
+struct Reasons<'a> {
+    row: u64,
+    /// Where the row begins in the unpacked raw object.
+    offset: u64,
+    /// Where it begins in the `.rows` object beside this one, and its length in both.
+    at: u64,
+    length: usize,
+    faults: &'a [RowFault],
+}
+
+impl LocalSink {
+    pub(crate) fn new(folder: PathBuf, schema: SchemaRef) -> Self {
+        // A row's number grows by one: as differences it costs next to nothing.
+        let raw_row = ColumnPath::from(Lineage::RawRow.name());
+        let properties = WriterProperties::builder()
+            .set_created_by("sluicegate".to_owned())
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default()))
+            .set_max_row_group_row_count(Some(ROW_GROUP))
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_column_dictionary_enabled(raw_row.clone(), false)
+            .set_column_encoding(raw_row, Encoding::DELTA_BINARY_PACKED)
+            .build();
+        Self {
+            folder,
+            schema,
+            properties: Arc::new(properties),
+            open: BTreeMap::new(),
+            files: Vec::new(),
+            part: None,
+            quarantine: Vec::new(),
+            serial: 0,
+        }
+    }
+
+    fn new_path(&mut self, extension: &str) -> PathBuf {
+        self.serial += 1;
+        self.folder.join(format!("{}.{extension}", self.serial))
+    }
+
+    fn close(&mut self, partition: Option<i32>) -> io::Result<()> {
+        let Some(open) = self.open.remove(&partition) else { return Ok(()) };
+        let metadata = open.writer.close()?;
+        let bytes = std::fs::metadata(&open.path)?.len();
+        let file = describe(&metadata, partition, bytes);
+        self.files.push(LocalFile { path: open.path, file });
+        Ok(())
+    }
+
+    /// Writes the fullest files' rows out until what is buffered fits.
+    fn make_room(&mut self) -> io::Result<()> {
+        loop {
+            let sizes = self.open.iter().map(|(p, open)| (open.writer.memory_size(), *p));
+            let (total, fullest) = sizes.fold((0, None), |(total, fullest), (size, partition)| {
+                (total + size, fullest.max(Some((size, partition))))
+            });
+            let Some((size, partition)) = fullest.filter(|(size, _)| total > BUFFERED && *size > 0)
+            else {
+                return Ok(());
+            };
+            let Some(open) = self.open.get_mut(&partition) else { return Ok(()) };
+            open.writer.flush()?;
+            if open.writer.memory_size() >= size {
+                // What is left is the writer's own; many partitions hold it many times over.
+                return self.close(partition);
+            }
+        }
+    }
+
+    fn next_part(&mut self, header: &[u8]) -> io::Result<&mut OpenPart> {
+        let full = self.part.as_ref().is_some_and(|part| part.written >= QUARANTINE_TARGET);
+        if full {
+            self.close_part()?;
+        }
+        if self.part.is_none() {
+            let part = QuarantinePart { rows: self.new_path("rows"), reasons: self.new_path("jsonl") };
+            let mut rows = BufWriter::new(File::create(&part.rows)?);
+            rows.write_all(header)?;
+            let reasons = BufWriter::new(File::create(&part.reasons)?);
+            self.part = Some(OpenPart { part, rows, reasons, written: header.len() as u64 });
+        }
+        self.part.as_mut().ok_or_else(|| io::Error::other("no part of the quarantine is open"))
+    }
+
+    fn close_part(&mut self) -> io::Result<()> {
+        if let Some(mut open) = self.part.take() {
+            open.rows.flush()?;
+            open.reasons.flush()?;
+            self.quarantine.push(open.part);
+        }
+        Ok(())
+    }
+
+    /// Closes every file.
+    pub(crate) fn finish(mut self) -> io::Result<Staged> {
+        while let Some(partition) = self.open.keys().next().copied() {
+            self.close(partition)?;
+        }
+        self.close_part()?;
+        Ok(Staged { files: self.files, quarantine: self.quarantine })
+    }
+}
+
+impl Sink for LocalSink {
+    fn accept(&mut self, accepted: Accepted) -> io::Result<()> {
+        let Accepted { partition, rows } = accepted;
+        if !self.open.contains_key(&partition) {
+            let path = self.new_path("parquet");
+            // Engines read the Parquet schema; Arrow's own, embedded, would only make every file larger.
+            let options = ArrowWriterOptions::new()
+                .with_properties(self.properties.as_ref().clone())
+                .with_skip_arrow_metadata(true);
+            let writer = ArrowWriter::try_new_with_options(
+                File::create(&path)?,
+                self.schema.clone(),
+                options,
+            )?;
+            self.open.insert(partition, Open { path, writer });
+        }
+        let Some(open) = self.open.get_mut(&partition) else { return Ok(()) };
+        open.writer.write(&rows)?;
+        if open.writer.bytes_written() + open.writer.in_progress_size() > TARGET {
+            self.close(partition)?;
+        }
+        self.make_room()
+    }
+
+    fn quarantine(&mut self, header: &[u8], row: &BadRow<'_>) -> io::Result<()> {
+        let part = self.next_part(header)?;
+        let reasons = Reasons {
+            row: row.row,
+            offset: row.offset,
+            at: part.written,
+            length: row.bytes.len(),
+            faults: &row.faults,
+        };
+        serde_json::to_writer(&mut part.reasons, &reasons)?;
+        part.reasons.write_all(b"\n")?;
+        part.rows.write_all(row.bytes)?;
+        part.rows.write_all(b"\n")?;
+        part.written += row.bytes.len() as u64 + 1;
+        Ok(())
+    }
+}

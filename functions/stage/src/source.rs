@@ -1,0 +1,98 @@
+//! A raw object as a blocking reader, fed from the store through a bounded channel.
+//!
+//! A stream that breaks is taken up again where it broke: a raw object never changes (RAW-1). After a few breaks without
+//! progress the reader fails, and so does the message.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use futures::StreamExt;
+use sluicegate_lake::{ByteStream, Meta, Store, StoreError};
+use tokio::sync::mpsc;
+
+/// Pieces in the channel: with S3's of at most a few hundred KB, some MB.
+const AHEAD: usize = 8;
+/// How often a stream may break at the same place.
+const BREAKS: u32 = 4;
+
+/// Feeds a [`Reader`].
+pub(crate) struct Pump {
+    store: Arc<dyn Store>,
+    key: String,
+    size: u64,
+    at: u64,
+    stream: ByteStream,
+    sender: mpsc::Sender<Result<Bytes, io::Error>>,
+}
+
+/// What the audit reads from.
+pub(crate) struct Reader {
+    receiver: mpsc::Receiver<Result<Bytes, io::Error>>,
+    piece: Bytes,
+}
+
+/// Opens an object; nothing flows until [`Pump::run`].
+pub(crate) async fn open(
+    store: Arc<dyn Store>,
+    key: &str,
+) -> Result<(Meta, Pump, Reader), StoreError> {
+    let (meta, stream) = store.read(key, None).await?;
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let pump = Pump { store, key: key.to_owned(), size: meta.size, at: 0, stream, sender };
+    Ok((meta, pump, Reader { receiver, piece: Bytes::new() }))
+}
+
+impl Pump {
+    /// Feeds the reader until the object ends or nobody reads any more.
+    pub(crate) async fn run(mut self) -> Result<(), StoreError> {
+        let mut breaks = 0;
+        loop {
+            let error = match self.stream.next().await {
+                Some(Ok(piece)) => {
+                    self.at += piece.len() as u64;
+                    breaks = 0;
+                    if self.sender.send(Ok(piece)).await.is_err() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                None if self.at >= self.size => return Ok(()),
+                None => StoreError::TryAgain {
+                    key: self.key.clone(),
+                    reason: format!("the stream ended after {} of {} bytes", self.at, self.size),
+                },
+                Some(Err(error)) => error,
+            };
+            breaks += 1;
+            let again = if breaks <= BREAKS && error.is_try_again() {
+                self.store.read(&self.key, Some(self.at..self.size)).await
+            } else {
+                Err(error)
+            };
+            match again {
+                Ok((_, stream)) => self.stream = stream,
+                Err(error) => {
+                    let told = io::Error::other(error.to_string());
+                    // Nobody listening means that the verdict is in.
+                    let _ = self.sender.send(Err(told)).await;
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+impl Read for Reader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.receiver.blocking_recv() {
+                None => return Ok(0),
+                Some(piece) => self.piece = piece?,
+            }
+        }
+        let n = self.piece.len().min(buffer.len());
+        self.piece.copy_to_slice(buffer.get_mut(..n).unwrap_or_default());
+        Ok(n)
+    }
+}

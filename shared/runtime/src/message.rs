@@ -1,0 +1,112 @@
+//! The messages between functions. Each body carries a format version; a reader takes every version ever written.
+
+use serde::{Deserialize, Serialize};
+use sluicegate_lake::{Dataset, NameError, Order, Outgoing, RawId, Source};
+
+/// Why a raw object is staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reason {
+    /// It landed, or its contract did.
+    Fresh,
+    /// Somebody asked for it again.
+    Replay,
+}
+
+/// To stage: this raw object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageMessage {
+    pub v: u32,
+    pub dataset: Dataset,
+    pub source: Source,
+    pub raw_id: RawId,
+    /// The snapshot number when a replay was planned; 0 for fresh data.
+    pub epoch: u64,
+    pub reason: Reason,
+    /// How many functions have handed this work on, ours counted; it ends a loop before anybody pays for it.
+    pub hop: u32,
+}
+
+impl StageMessage {
+    /// A message for something that has just landed.
+    pub fn fresh(dataset: Dataset, source: Source, raw_id: RawId) -> Self {
+        Self { v: 1, dataset, source, raw_id, epoch: 0, reason: Reason::Fresh, hop: 0 }
+    }
+}
+
+/// To promote: this proposal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromoteMessage {
+    pub v: u32,
+    pub dataset: Dataset,
+    pub source: Source,
+    pub raw_id: RawId,
+    pub order: Order,
+}
+
+/// To replay: these raw objects of a dataset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayRequest {
+    pub dataset: Dataset,
+    #[serde(default)]
+    pub raw_ids: Vec<RawId>,
+    /// The first day (UTC) of landing.
+    pub landed_from: Option<jiff::civil::Date>,
+    /// The last day (UTC) of landing.
+    pub landed_to: Option<jiff::civil::Date>,
+}
+
+/// A message as it is sent, in its dataset's group.
+pub fn outgoing(dataset: &Dataset, message: &impl Serialize) -> Result<Outgoing, serde_json::Error> {
+    Ok(Outgoing { body: serde_json::to_string(message)?, group: dataset.to_string() })
+}
+
+/// A name in a message that is not well-formed reads as this.
+impl From<NameError> for crate::HandlerError {
+    fn from(error: NameError) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Golden bodies: what is in a queue during a deployment must be read by the next version.
+    #[test]
+    fn bodies_of_version_1_are_read_for_ever() {
+        let id = "20130102T030405Z-0123456789abcdef0123456789abcdef";
+        let stage = json!({"v": 1, "dataset": "flights", "source": "2013-01-01.csv", "raw_id": id, "epoch": 0, "reason": "fresh", "hop": 0});
+        let read: StageMessage = serde_json::from_value(stage.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), stage);
+        let promote = json!({"v": 1, "dataset": "flights", "source": "2013-01-01.csv", "raw_id": id, "order": "e0000000000-c00001-g00001"});
+        let read: PromoteMessage = serde_json::from_value(promote.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap(), promote);
+    }
+
+    #[test]
+    fn names_in_bodies_are_checked_as_they_are_read() {
+        let id = "20130102T030405Z-0123456789abcdef0123456789abcdef";
+        for bad in [
+            json!({"v": 1, "dataset": "../x", "source": "a", "raw_id": id, "epoch": 0, "reason": "fresh", "hop": 0}),
+            json!({"v": 1, "dataset": "x", "source": "a/b", "raw_id": id, "epoch": 0, "reason": "fresh", "hop": 0}),
+            json!({"v": 1, "dataset": "x", "source": "a", "raw_id": "../../y", "epoch": 0, "reason": "fresh", "hop": 0}),
+        ] {
+            assert!(serde_json::from_value::<StageMessage>(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn a_replay_is_asked_for_by_ids_or_by_days() {
+        let id = "20130102T030405Z-0123456789abcdef0123456789abcdef";
+        let read = |v| serde_json::from_value::<ReplayRequest>(v);
+        let by_id = read(json!({"dataset": "flights", "raw_ids": [id]})).unwrap();
+        assert_eq!((by_id.raw_ids.len(), by_id.landed_from), (1, None));
+        let by_day = json!({"dataset": "flights", "landed_from": "2013-01-01", "landed_to": "2013-01-31"});
+        assert_eq!(read(by_day).unwrap().landed_to.unwrap().to_string(), "2013-01-31");
+        assert!(read(json!({"dataset": "flights", "landed_until": "2013-01-31"})).is_err());
+        assert!(read(json!({"dataset": "flights", "raw_ids": ["x"]})).is_err());
+    }
+}

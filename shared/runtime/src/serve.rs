@@ -1,0 +1,108 @@
+//! A function's `main`: connect once, then a payload in, an answer and a line out.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
+use serde_json::Value;
+use sluicegate_lake::aws::Clients;
+use sluicegate_lake::{Ambient, QueueError, StoreError, System};
+
+use crate::Summary;
+
+/// What a function is connected to.
+#[derive(Clone)]
+pub struct Cloud {
+    pub clients: Clients,
+    pub ambient: Arc<dyn Ambient>,
+}
+
+/// Why an invocation, or one message of it, failed: a sentence for people. Whether it is tried again is the queue's to
+/// decide; what must not be tried again is not an error but an outcome.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct HandlerError(String);
+
+impl HandlerError {
+    /// An error.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl From<StoreError> for HandlerError {
+    fn from(error: StoreError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<QueueError> for HandlerError {
+    fn from(error: QueueError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for HandlerError {
+    fn from(error: serde_json::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<HandlerError> for Diagnostic {
+    fn from(error: HandlerError) -> Self {
+        Self { error_type: "HandlerError".to_owned(), error_message: error.0 }
+    }
+}
+
+/// A setting that the template gives every function that reads it.
+pub fn setting(name: &str) -> Result<String, HandlerError> {
+    std::env::var(name).map_err(|_| HandlerError::new(format!("{name} is not set")))
+}
+
+/// Runs a function until its sandbox ends.
+pub async fn serve<H>(
+    function: &'static str,
+    connect: impl AsyncFnOnce(&Cloud) -> Result<H, HandlerError>,
+    handle: impl AsyncFn(&H, Value, &mut Summary) -> Result<Value, HandlerError>,
+) -> Result<(), lambda_runtime::Error> {
+    let ambient: Arc<dyn Ambient> = Arc::new(System);
+    let started = ambient.now();
+    log();
+    let cloud = Cloud { clients: Clients::from_env().await, ambient: ambient.clone() };
+    let handler = connect(&cloud).await?;
+    let init_ms = (ambient.now().as_millisecond() - started.as_millisecond()).max(0);
+    let warm = AtomicBool::new(false);
+    let (cloud, handler, handle, warm) = (&cloud, &handler, &handle, &warm);
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
+        let mut summary = Summary::new(function, &event.context.request_id);
+        if !warm.swap(true, Ordering::Relaxed) {
+            summary.cold(init_ms);
+        }
+        let began = cloud.ambient.now();
+        let outcome = handle(handler, event.payload, &mut summary).await;
+        if let Err(error) = &outcome {
+            summary.failure(error);
+        }
+        let now = cloud.ambient.now();
+        let duration_ms = now.as_millisecond() - began.as_millisecond();
+        let line = summary.line(now, duration_ms, &cloud.clients.requests().take());
+        // A line that cannot be written has nowhere to be reported.
+        let _ = writeln!(std::io::stdout().lock(), "{line}");
+        outcome
+    }))
+    .await
+}
+
+/// Warnings and errors as JSON lines beside the summary; more with RUST_LOG.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // A second call, as in a test, keeps the first one's.
+    let _ = tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .with_current_span(false)
+        .without_time()
+        .try_init();
+}
