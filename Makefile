@@ -46,8 +46,8 @@ test: test-rust test-template test-e2e
 # Format first, since it takes a second; clippy shares its build with the tests.
 test-rust: setup
 	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
-	$(RUN) local.emulator -- cargo test --locked --workspace
+	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+	$(RUN) local.emulator -- cargo test --locked --workspace --all-features
 
 test-template: setup
 	$(READERS)/cfn-lint template.yaml

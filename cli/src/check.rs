@@ -37,8 +37,7 @@ impl Sink for FirstFaults {
 }
 
 pub(crate) fn run(contract: &Path, json: bool, files: &[PathBuf]) -> Result<ExitCode, Failure> {
-    let document =
-        std::fs::read(contract).map_err(|e| format!("{}: {e}", contract.display()))?;
+    let document = std::fs::read(contract).map_err(|e| format!("{}: {e}", contract.display()))?;
     let version = Version::next(&document, None, "check")
         .map_err(|e| format!("{}:\n{e}", contract.display()))?
         .ok_or("a first version is always new")?;

@@ -14,7 +14,11 @@ use clap::{Parser, Subcommand};
 use sluicegate_contract::Contract;
 
 #[derive(Parser)]
-#[command(name = "sluicegate", version, about = "Write, audit, publish: a gate in front of a data lake")]
+#[command(
+    name = "sluicegate",
+    version,
+    about = "Write, audit, publish: a gate in front of a data lake"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -141,14 +141,21 @@ fn print(status: &Status) {
     println!("{}  contract {contract}", status.dataset);
     match &status.snapshot {
         Some(s) => {
-            println!("snapshot {} of {}: {} rows in {} files", s.number, s.published_at, s.rows, s.files);
+            println!(
+                "snapshot {} of {}: {} rows in {} files",
+                s.number, s.published_at, s.rows, s.files
+            );
         }
         None => println!("nothing published yet"),
     }
     let shown = STATES.iter().filter_map(|s| status.states.get_key_value(s));
-    let shown = shown.filter(|(_, count)| **count > 0).map(|(state, count)| format!("{count} {state}"));
+    let shown =
+        shown.filter(|(_, count)| **count > 0).map(|(state, count)| format!("{count} {state}"));
     println!("raw objects: {}", shown.collect::<Vec<_>>().join(", "));
-    println!("rows: {} published, {} quarantined, {} late", status.rows.published, status.rows.quarantined, status.rows.late);
+    println!(
+        "rows: {} published, {} quarantined, {} late",
+        status.rows.published, status.rows.quarantined, status.rows.late
+    );
     for raw in status.raw.iter().filter(|r| !matches!(r.state, "published" | "superseded")) {
         let reason = raw.reason.as_deref().unwrap_or_default();
         println!("  {:<10} {}  {}  {reason}", raw.state, raw.source, raw.raw_id);

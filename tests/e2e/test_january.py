@@ -57,10 +57,12 @@ def test_bad_rows_are_quarantined_as_they_came(pipeline: Pipeline, january: tupl
     assert kept == b"".join(entry["bytes"].encode() for entry in planted)
 
     reasons = [json.loads(line) for key in sorted(keys) if key.endswith(".jsonl") for line in pipeline.read(key).splitlines()]
-    assert [(r["row"], r.get("column"), r["rule"]) for r in reasons] == [(p["row"], p["column"], p["rule"]) for p in planted]
+    faults = [(r["row"], fault["column"], fault["rule"]) for r in reasons for fault in r["faults"]]
+    assert faults == [(p["row"], p["column"], p["rule"]) for p in planted]
     for reason, entry in zip(reasons, planted):
         assert original[reason["offset"] :].startswith(entry["bytes"].encode())
-        assert reason["reason"]
+        assert len(entry["bytes"].rstrip("\n")) == reason["length"]
+        assert all(fault["reason"] for fault in reason["faults"])
 
 
 def test_no_other_file_has_quarantined_rows(pipeline: Pipeline, january: tuple[Status, list[Upload]]) -> None:

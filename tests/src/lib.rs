@@ -1,1 +1,177 @@
+//! The whole pipeline in one process: the functions' own handlers on the memory store and queues.
+//!
+//! [`World`] is the inbox, the lake and the queues with the four functions between them. Nothing moves until a test says
+//! so: [`World::upload`] puts a file and delivers its event, [`World::settle`] delivers messages until none are left.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests are its only callers: one that cannot go on should stop, and say why"
+)]
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use sluicegate_lake::memory::{Memory, MemoryQueue, MemoryStore};
+use sluicegate_lake::{Ambient, Dataset, Meta, Queue, Seeded, Store, keys};
+use sluicegate_land::Land;
+use sluicegate_promote::Promote;
+use sluicegate_replay::Replay;
+use sluicegate_runtime::{HandlerError, Summary};
+use sluicegate_stage::{Scratch, Stage};
+use sluicegate_table::{Proposal, Record, View};
+
+/// The names that the events under `events/` use.
+pub const INBOX: &str = "sluicegate-inbox-000000000000";
+pub const LAKE: &str = "sluicegate-lake-000000000000";
+
+/// The pipeline.
+pub struct World {
+    pub cloud: Memory,
+    pub inbox: MemoryStore,
+    pub lake: MemoryStore,
+    pub ambient: Arc<Seeded>,
+    pub land: Land,
+    pub stage: Stage,
+    pub promote: Promote,
+    pub replay: Replay,
+    _scratch: tempfile::TempDir,
+}
+
+impl Default for World {
+    /// A world at the moment that the events under `events/` tell of.
+    fn default() -> Self {
+        let start: Timestamp = "2013-01-02T03:04:05Z".parse().unwrap();
+        let cloud = Memory::default();
+        cloud.set_now(start);
+        let (inbox, lake) = (cloud.bucket(INBOX), cloud.bucket(LAKE));
+        let ambient = Arc::new(Seeded::new(start, 1));
+        let scratch = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(lake.clone());
+        let queue = |name: &str| -> Arc<dyn Queue> { Arc::new(cloud.queue(name)) };
+        let land = Land {
+            inbox: Arc::new(inbox.clone()),
+            lake: store.clone(),
+            stage: queue("stage"),
+            ambient: ambient.clone(),
+        };
+        let stage = Stage {
+            lake: store.clone(),
+            promote: queue("promote"),
+            ambient: ambient.clone(),
+            scratch: Scratch::new(scratch.path()),
+            requests: cloud.requests().clone(),
+        };
+        let promote = Promote { lake: store.clone(), ambient: ambient.clone() };
+        let replay = Replay { lake: store, stage_replay: queue("stage-replay") };
+        Self { cloud, inbox, lake, ambient, land, stage, promote, replay, _scratch: scratch }
+    }
+}
+
+impl World {
+    /// A queue by its name: `stage`, `stage-replay`, `promote`.
+    pub fn queue(&self, name: &str) -> MemoryQueue {
+        self.cloud.queue(name)
+    }
+
+    /// Moves every clock on by some seconds.
+    pub fn wait(&self, seconds: i64) {
+        self.ambient.advance(SignedDuration::from_secs(seconds));
+        self.cloud.set_now(self.ambient.now());
+    }
+
+    /// Puts a file into the inbox and delivers its event.
+    pub async fn upload(&self, key: &str, bytes: impl Into<Vec<u8>>) -> Meta {
+        let meta = self.inbox.upload(key, bytes.into());
+        self.land_event(s3_event(key, &meta)).await.unwrap();
+        meta
+    }
+
+    /// Delivers an event to land.
+    pub async fn land_event(&self, event: Value) -> Result<Value, HandlerError> {
+        self.land.handle(event, &mut Summary::new("land", "r")).await
+    }
+
+    /// Delivers every waiting message, in batches of ten, until none are left; answers with the bodies that failed.
+    pub async fn settle(&self) -> Vec<String> {
+        let mut failed = Vec::new();
+        loop {
+            let mut moved = false;
+            for name in ["stage", "stage-replay", "promote"] {
+                for bodies in self.queue(name).drain().chunks(10) {
+                    moved = true;
+                    failed.extend(self.deliver(name, bodies).await);
+                }
+            }
+            if !moved {
+                return failed;
+            }
+        }
+    }
+
+    /// Delivers one batch to the function behind a queue; answers with the bodies that failed.
+    pub async fn deliver(&self, queue: &str, bodies: &[String]) -> Vec<String> {
+        let event = sqs_event(bodies);
+        let mut summary = Summary::new("test", "r");
+        let answer = match queue {
+            "promote" => self.promote.handle(event, &mut summary).await,
+            _ => self.stage.handle(event, &mut summary).await,
+        };
+        let answer = answer.unwrap();
+        let failures = answer["batchItemFailures"].as_array().unwrap();
+        let index = |f: &Value| f["itemIdentifier"].as_str().unwrap().parse::<usize>().unwrap();
+        failures.iter().map(|f| bodies[index(f)].clone()).collect()
+    }
+
+    /// What is published of a dataset.
+    pub async fn view(&self, dataset: &str) -> View {
+        View::read(&self.lake, &dataset.parse().unwrap()).await.unwrap()
+    }
+
+    /// Rows in the table.
+    pub async fn rows(&self, dataset: &str) -> u64 {
+        self.view(dataset).await.files.values().map(|(_, e)| e.file.rows).sum()
+    }
+
+    /// The ledger's records of a source, oldest first.
+    pub async fn records(&self, dataset: &str, source: &str) -> Vec<Record> {
+        let view = self.view(dataset).await;
+        let records = view.ledger.records.into_values();
+        records.filter(|r| r.source.as_str() == source).collect()
+    }
+
+    /// The proposal that a record rests on.
+    pub async fn proposal(&self, dataset: &str, record: &Record) -> Proposal {
+        let dataset: Dataset = dataset.parse().unwrap();
+        let key = keys::proposal(&dataset, &record.raw_id, record.order);
+        serde_json::from_slice(&self.lake.get(&key).await.unwrap().1).unwrap()
+    }
+}
+
+/// S3's event for an object of the inbox.
+pub fn s3_event(key: &str, meta: &Meta) -> Value {
+    // Form-encoded, as S3 does it; encoding more than is needed decodes to the same.
+    let encoded: String = key.bytes().map(|b| format!("%{b:02X}")).collect();
+    json!({"Records": [{
+        "eventVersion": "2.6", "eventSource": "aws:s3", "awsRegion": "us-east-1",
+        "eventTime": meta.modified, "eventName": "ObjectCreated:Put",
+        "userIdentity": {"principalId": "p"},
+        "requestParameters": {"sourceIPAddress": "192.0.2.1"},
+        "responseElements": {},
+        "s3": {
+            "s3SchemaVersion": "1.0", "configurationId": "c",
+            "bucket": {"name": INBOX, "ownerIdentity": {"principalId": "p"}, "arn": format!("arn:aws:s3:::{INBOX}")},
+            "object": {"key": encoded, "size": meta.size, "eTag": meta.etag.0, "versionId": meta.version, "sequencer": meta.version},
+        },
+    }]})
+}
+
+/// SQS's event for some bodies; a message's id is its place.
+pub fn sqs_event(bodies: &[String]) -> Value {
+    let records = bodies.iter().enumerate().map(|(i, body)| {
+        json!({"messageId": i.to_string(), "body": body, "attributes": {}, "messageAttributes": {}})
+    });
+    json!({"Records": records.collect::<Vec<_>>()})
+}

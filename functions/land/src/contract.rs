@@ -29,13 +29,16 @@ impl Land {
                 Attempt::Refused(why) => {
                     summary.outcomes.contracts_refused += 1;
                     tracing::warn!(%dataset, why, "contract refused");
-                    let report = serde_json::json!({"v": 1, "upload": id, "dataset": dataset, "why": why});
+                    let report =
+                        serde_json::json!({"v": 1, "upload": id, "dataset": dataset, "why": why});
                     let key = keys::contract_refusal(dataset, &id);
                     writer.create(&key, report.to_string()).await?;
                     return Ok(Vec::new());
                 }
                 Attempt::Lost if Backoff::COMMIT.wait(tried, &*self.ambient).await => {}
-                Attempt::Lost => return Err(HandlerError::new("the contract's pointer is contended")),
+                Attempt::Lost => {
+                    return Err(HandlerError::new("the contract's pointer is contended"));
+                }
             }
         };
         summary.outcomes.contracts_landed += 1;

@@ -54,7 +54,8 @@ impl Land {
             }
         }
         // What landed goes on even if a neighbour failed: the retry would only send it again.
-        let bodies = messages.iter().map(|m| outgoing(&m.dataset, m)).collect::<Result<Vec<_>, _>>()?;
+        let bodies =
+            messages.iter().map(|m| outgoing(&m.dataset, m)).collect::<Result<Vec<_>, _>>()?;
         self.stage.send(&bodies).await?;
         match failed.into_iter().next() {
             None => Ok(json!({"landed": summary.outcomes.files_landed})),
@@ -89,7 +90,8 @@ impl Land {
         };
         match &upload.what {
             What::Data { dataset, rest } => {
-                let message = self.land_data(dataset, rest, upload, &from, &meta, id, summary).await?;
+                let message =
+                    self.land_data(dataset, rest, upload, &from, &meta, id, summary).await?;
                 Ok(vec![message])
             }
             What::Contract { dataset } => self.land_contract(dataset, &from, id, summary).await,

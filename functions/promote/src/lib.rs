@@ -62,7 +62,10 @@ impl Promote {
     async fn promote(&self, dataset: &Dataset, group: Vec<Wanted>) -> Outcome {
         let mut outcome = Outcome::default();
         let mut groups = vec![group];
-        while let Some(mut group) = groups.pop().filter(|group| !group.is_empty()) {
+        while let Some(group) = groups.pop() {
+            if group.is_empty() {
+                continue;
+            }
             let error = match commit(&*self.lake, &*self.ambient, dataset, &group).await {
                 Ok(report) => {
                     outcome.reports.push(report);
@@ -70,17 +73,22 @@ impl Promote {
                 }
                 Err(error) => error,
             };
-            match error.remedy() {
-                Remedy::Without(poison) => {
-                    let (failed, rest) = group.into_iter().partition(|w| w.raw_id == poison);
-                    outcome.failed.push((failed, error));
-                    groups.push(rest);
+            let (blamed, mut rest): (Vec<_>, Vec<_>) = match error.remedy() {
+                Remedy::Without(raw_id, order) => {
+                    group.into_iter().partition(|w| (&w.raw_id, w.order) == (&raw_id, order))
                 }
-                Remedy::Bisect if group.len() > 1 => {
-                    let rest = group.split_off(group.len() / 2);
-                    groups.extend([rest, group]);
-                }
-                Remedy::Bisect | Remedy::Return => outcome.failed.push((group, error)),
+                Remedy::Return => (group, Vec::new()),
+                Remedy::Bisect => (Vec::new(), group),
+            };
+            if blamed.is_empty() && rest.len() > 1 {
+                // Some message is to blame, and it is not known which: halves, until it is alone.
+                let half = rest.split_off(rest.len() / 2);
+                groups.extend([half, rest]);
+            } else if blamed.is_empty() {
+                outcome.failed.push((rest, error));
+            } else {
+                outcome.failed.push((blamed, error));
+                groups.push(rest);
             }
         }
         outcome

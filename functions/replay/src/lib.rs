@@ -12,9 +12,7 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use sluicegate_lake::{
-    Dataset, Queue, RawId, Source, Store, StoreError, keys, list_all,
-};
+use sluicegate_lake::{Dataset, Queue, RawId, Source, Store, StoreError, keys, list_all};
 use sluicegate_runtime::{
     HandlerError, Reason, ReplayRequest, StageMessage, Summary, each, outgoing,
 };
@@ -88,8 +86,7 @@ fn select(
         }
         ([_, ..], None, None) => {
             let mut missing: BTreeSet<&RawId> = raw_ids.iter().collect();
-            let found: Vec<_> =
-                there.filter(|(_, id)| missing.remove(id)).collect();
+            let found: Vec<_> = there.filter(|(_, id)| missing.remove(id)).collect();
             match missing.first() {
                 None => Ok(found),
                 Some(first) => Err(HandlerError::new(format!(
@@ -137,13 +134,19 @@ mod tests {
     async fn days_and_ids_select_and_carry_the_snapshots_number() {
         let (cloud, replay, ids) = world();
         cloud.bucket("lake").upload("tables/flights/metadata/version-hint.text", "00012-abc");
-        let days = json!({"dataset": "flights", "landed_from": "2013-01-01", "landed_to": "2013-01-02"});
+        let days =
+            json!({"dataset": "flights", "landed_from": "2013-01-01", "landed_to": "2013-01-02"});
         let answer = ask(&replay, days).await.unwrap();
         assert_eq!(answer, json!({"dataset": "flights", "sent": 2, "epoch": 12}));
-        let sent: Vec<StageMessage> =
-            cloud.queue("replay").drain().iter().map(|b| serde_json::from_str(b).unwrap()).collect();
+        let sent: Vec<StageMessage> = cloud
+            .queue("replay")
+            .drain()
+            .iter()
+            .map(|b| serde_json::from_str(b).unwrap())
+            .collect();
         assert!(sent.iter().all(|m| m.epoch == 12 && m.reason == Reason::Replay && m.hop == 1));
-        let answer = ask(&replay, json!({"dataset": "flights", "raw_ids": [ids[2]]})).await.unwrap();
+        let answer =
+            ask(&replay, json!({"dataset": "flights", "raw_ids": [ids[2]]})).await.unwrap();
         assert_eq!(answer["sent"], 1);
     }
 

@@ -44,7 +44,8 @@ pub(crate) fn describe(metadata: &ParquetMetaData, partition: Option<i32>, bytes
             let id = column.column_descr().self_type().get_basic_info().id();
             *file.column_sizes.entry(id).or_default() += positive(column.compressed_size());
             *file.value_counts.entry(id).or_default() += positive(column.num_values());
-            let nulls = column.statistics().and_then(Statistics::null_count_opt).unwrap_or_default();
+            let nulls =
+                column.statistics().and_then(Statistics::null_count_opt).unwrap_or_default();
             *file.null_counts.entry(id).or_default() += nulls;
             let all_null = nulls == positive(column.num_values());
             match (range(column), ranges.remove(&id)) {

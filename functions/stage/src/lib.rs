@@ -143,7 +143,8 @@ impl Stage {
         let coverage = audited.verdict.coverage();
         let outcome = audited.verdict.outcome();
         if outcome != Outcome::Reject && coverage.bytes != meta.size {
-            let reason = format!("AUD-1: {} of {} bytes of {key} were read", coverage.bytes, meta.size);
+            let reason =
+                format!("AUD-1: {} of {} bytes of {key} were read", coverage.bytes, meta.size);
             return Err(HandlerError::new(reason));
         }
         let writer = Writer::new(&*self.lake, &*self.ambient);
@@ -208,7 +209,8 @@ impl Stage {
         folder: &std::path::Path,
     ) -> Result<(Meta, Audit, Staged), HandlerError> {
         let (meta, pump, reader) = source::open(self.lake.clone(), key).await?;
-        let rules = Rules::new(contract.0.clone(), &contract.1, raw_id.as_str(), raw_id.landed_at());
+        let rules =
+            Rules::new(contract.0.clone(), &contract.1, raw_id.as_str(), raw_id.landed_at());
         let folder: PathBuf = folder.to_owned();
         let work = tokio::task::spawn_blocking(move || {
             let mut sink = sink::LocalSink::new(folder, rules.schema().clone());
@@ -218,7 +220,8 @@ impl Stage {
         });
         // The pump ends when the reader is dropped, and the reader when the pump is done.
         let (pumped, worked) = futures::join!(pump.run(), work);
-        let worked = worked.map_err(|e| HandlerError::new(format!("the audit ended abruptly: {e}")))?;
+        let worked =
+            worked.map_err(|e| HandlerError::new(format!("the audit ended abruptly: {e}")))?;
         let (audited, staged) = match (worked, pumped) {
             (Ok(done), _) => done,
             (Err(AuditError::Source(_)), Err(error)) => return Err(error.into()),

@@ -152,7 +152,8 @@ impl LocalSink {
             self.close_part()?;
         }
         if self.part.is_none() {
-            let part = QuarantinePart { rows: self.new_path("rows"), reasons: self.new_path("jsonl") };
+            let part =
+                QuarantinePart { rows: self.new_path("rows"), reasons: self.new_path("jsonl") };
             let mut rows = BufWriter::new(File::create(&part.rows)?);
             rows.write_all(header)?;
             let reasons = BufWriter::new(File::create(&part.reasons)?);

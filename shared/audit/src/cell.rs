@@ -169,7 +169,20 @@ mod tests {
         for (text, value) in good {
             assert_eq!(integer(text), Some(value), "{text}");
         }
-        for text in ["", "-", "+1", " 1", "1 ", "1.", ".0", "1.5", "1e3", "9223372036854775808", "0x1", "１"] {
+        for text in [
+            "",
+            "-",
+            "+1",
+            " 1",
+            "1 ",
+            "1.",
+            ".0",
+            "1.5",
+            "1e3",
+            "9223372036854775808",
+            "0x1",
+            "１",
+        ] {
             assert_eq!(integer(text), None, "{text}");
         }
     }

@@ -121,7 +121,11 @@ impl<'a, R: Read> Csv<'a, R> {
             let listed = missing.iter().take(20).cloned().collect::<Vec<_>>().join(", ");
             return Err(unreadable(
                 "header",
-                format!("the header {} lacks {} required columns: {listed}{hint}", quote(text), missing.len()),
+                format!(
+                    "the header {} lacks {} required columns: {listed}{hint}",
+                    quote(text),
+                    missing.len()
+                ),
             ));
         }
         let known = |name: &str| self.contract.fields.iter().any(|f| f.source == name);
@@ -131,7 +135,10 @@ impl<'a, R: Read> Csv<'a, R> {
         {
             return Err(unreadable(
                 "unknown_field",
-                format!("column {} is not in the contract, which rejects unknown fields", quote(first)),
+                format!(
+                    "column {} is not in the contract, which rejects unknown fields",
+                    quote(first)
+                ),
             ));
         }
         self.width = names.len();
@@ -222,7 +229,13 @@ struct Cells {
 }
 
 impl Cells {
-    fn kill(&mut self, row: usize, rule: &'static str, reason: String, faults: &mut Vec<DecodeFault>) {
+    fn kill(
+        &mut self,
+        row: usize,
+        rule: &'static str,
+        reason: String,
+        faults: &mut Vec<DecodeFault>,
+    ) {
         if let Some(dead) = self.dead.get_mut(row).filter(|dead| !**dead) {
             *dead = true;
             faults.push(DecodeFault { row, field: None, rule, reason });
@@ -230,7 +243,8 @@ impl Cells {
     }
 
     fn range(&self, index: usize) -> std::ops::Range<usize> {
-        let from = if index == 0 { 0 } else { self.ends.get(index - 1).copied().unwrap_or_default() };
+        let from =
+            if index == 0 { 0 } else { self.ends.get(index - 1).copied().unwrap_or_default() };
         from..self.ends.get(index).copied().unwrap_or(from)
     }
 
@@ -275,7 +289,9 @@ impl<R: Read> Decoder for Csv<'_, R> {
             let record = &self.record;
             cells.dead.push(false);
             if record.ends_len == self.width {
-                cells.data.extend_from_slice(record.data.get(..record.data_len).unwrap_or_default());
+                cells
+                    .data
+                    .extend_from_slice(record.data.get(..record.data_len).unwrap_or_default());
                 cells.ends.extend(record.ends.iter().take(self.width).map(|end| base + end));
             } else {
                 cells.ends.extend(std::iter::repeat_n(base, self.width));
@@ -296,11 +312,16 @@ impl<R: Read> Decoder for Csv<'_, R> {
                     column.null();
                     continue;
                 }
-                let bytes = place.and_then(|place| cells.data.get(cells.range(row * self.width + place)));
+                let bytes =
+                    place.and_then(|place| cells.data.get(cells.range(row * self.width + place)));
                 let cell = match bytes {
                     None => Cell::Absent,
                     Some(bytes) if nulls.contains(&bytes) => {
-                        if field.nullable { Cell::Null } else { Cell::Absent }
+                        if field.nullable {
+                            Cell::Null
+                        } else {
+                            Cell::Absent
+                        }
                     }
                     Some(bytes) => std::str::from_utf8(bytes).map_or(Cell::Absent, Cell::Text),
                 };

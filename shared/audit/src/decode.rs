@@ -136,25 +136,34 @@ impl Column {
             }};
         }
         match self {
-            Self::Boolean(b) => put!(b, match cell {
-                Cell::Boolean(v) => Some(*v),
-                Cell::Text(t) => cell::boolean(t),
-                _ => None,
-            }),
-            Self::Integer(b) => put!(b, match cell {
-                Cell::Integer(v) => Some(*v),
-                Cell::Text(t) => cell::integer(t),
-                #[allow(clippy::cast_possible_truncation, reason = "whole, and within 2^53")]
-                Cell::Number(v) if v.fract() == 0.0 && v.abs() <= EXACT => Some(*v as i64),
-                _ => None,
-            }),
-            Self::Number(b) => put!(b, match cell {
-                Cell::Number(v) => Some(*v),
-                #[allow(clippy::cast_precision_loss, reason = "the contract says double")]
-                Cell::Integer(v) => Some(*v as f64),
-                Cell::Text(t) => cell::number(t),
-                _ => None,
-            }),
+            Self::Boolean(b) => put!(
+                b,
+                match cell {
+                    Cell::Boolean(v) => Some(*v),
+                    Cell::Text(t) => cell::boolean(t),
+                    _ => None,
+                }
+            ),
+            Self::Integer(b) => put!(
+                b,
+                match cell {
+                    Cell::Integer(v) => Some(*v),
+                    Cell::Text(t) => cell::integer(t),
+                    #[allow(clippy::cast_possible_truncation, reason = "whole, and within 2^53")]
+                    Cell::Number(v) if v.fract() == 0.0 && v.abs() <= EXACT => Some(*v as i64),
+                    _ => None,
+                }
+            ),
+            Self::Number(b) => put!(
+                b,
+                match cell {
+                    Cell::Number(v) => Some(*v),
+                    #[allow(clippy::cast_precision_loss, reason = "the contract says double")]
+                    Cell::Integer(v) => Some(*v as f64),
+                    Cell::Text(t) => cell::number(t),
+                    _ => None,
+                }
+            ),
             Self::String(b) => put!(b, string(cell)),
             Self::Date(b) => put!(b, string(cell).and_then(cell::date)),
             Self::DateTime(b) => put!(b, string(cell).and_then(cell::date_time)),
@@ -191,7 +200,8 @@ pub(crate) fn append(
     faults: &mut Vec<DecodeFault>,
 ) {
     let Some(declared) = contract.fields.get(field) else { return };
-    let mut fault = |rule, reason| faults.push(DecodeFault { row, field: Some(field), rule, reason });
+    let mut fault =
+        |rule, reason| faults.push(DecodeFault { row, field: Some(field), rule, reason });
     match cell {
         Cell::Absent => {
             column.null();

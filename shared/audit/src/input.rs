@@ -127,9 +127,15 @@ mod tests {
     #[test]
     fn packing_is_seen_by_content_and_every_stored_byte_is_counted() {
         let packed = [gzip(b"one,"), gzip(b"two")].concat();
-        assert_eq!(unpack(&packed, Compression::Detect).unwrap(), (b"one,two".into(), packed.len() as u64));
+        assert_eq!(
+            unpack(&packed, Compression::Detect).unwrap(),
+            (b"one,two".into(), packed.len() as u64)
+        );
         let packed = zstd::encode_all(&b"three"[..], 1).unwrap();
-        assert_eq!(unpack(&packed, Compression::Zstd).unwrap(), (b"three".into(), packed.len() as u64));
+        assert_eq!(
+            unpack(&packed, Compression::Zstd).unwrap(),
+            (b"three".into(), packed.len() as u64)
+        );
         assert_eq!(unpack(b"ab", Compression::Detect).unwrap(), (b"ab".into(), 2));
         assert!(unpack(&packed, Compression::Gzip).is_err());
         assert!(unpack(b"plain", Compression::Gzip).is_err());

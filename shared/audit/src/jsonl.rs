@@ -40,7 +40,8 @@ impl<'a, R: Read> Jsonl<'a, R> {
         format: &'a JsonlFormat,
         reader: R,
     ) -> Result<Self, DecodeError> {
-        let names = contract.fields.iter().enumerate().map(|(i, f)| (f.source.as_str(), i)).collect();
+        let names =
+            contract.fields.iter().enumerate().map(|(i, f)| (f.source.as_str(), i)).collect();
         let mut jsonl = Self {
             contract,
             format,
@@ -150,7 +151,12 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
             for name in strangers {
                 if self.contract.unknown_fields == UnknownFields::Reject {
                     let reason = format!("{} is not in the contract", quote(&name));
-                    chunk.faults.push(DecodeFault { row, field: None, rule: "unknown_field", reason });
+                    chunk.faults.push(DecodeFault {
+                        row,
+                        field: None,
+                        rule: "unknown_field",
+                        reason,
+                    });
                 }
                 if self.unknown.len() < MAX_UNKNOWN {
                     self.unknown.insert(name);
@@ -175,8 +181,8 @@ struct Row<'r, 'de> {
 
 impl<'de> Row<'_, 'de> {
     fn read(self, line: &'de [u8]) -> Result<(), (&'static str, String)> {
-        let text = std::str::from_utf8(line)
-            .map_err(|_| ("encoding", "is not valid UTF-8".to_owned()))?;
+        let text =
+            std::str::from_utf8(line).map_err(|_| ("encoding", "is not valid UTF-8".to_owned()))?;
         let mut json = serde_json::Deserializer::from_str(text);
         json.deserialize_any(self).and_then(|()| json.end()).map_err(|e| {
             let rule = if e.is_data() { "type" } else { "json" };
@@ -266,7 +272,10 @@ impl<'de> Visitor<'de> for Value {
     }
 
     fn visit_u64<E>(self, value: u64) -> Result<Cell<'de>, E> {
-        #[allow(clippy::cast_precision_loss, reason = "beyond 64 signed bits only a double holds it")]
+        #[allow(
+            clippy::cast_precision_loss,
+            reason = "beyond 64 signed bits only a double holds it"
+        )]
         Ok(i64::try_from(value).map_or(Cell::Number(value as f64), Cell::Integer))
     }
 

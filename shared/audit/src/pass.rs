@@ -293,7 +293,8 @@ impl<'a> Pass<'a> {
             TimestampMicrosecondArray::from_value(landed, rows).with_timezone("UTC"),
         ));
         // A bad row may have null where the published schema has none: it is filtered out before anyone sees it.
-        let loose = self.rules.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
+        let loose =
+            self.rules.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
         let loose = arrow::datatypes::Schema::new(loose.collect::<Vec<_>>());
         RecordBatch::try_new(Arc::new(loose), columns)
     }
@@ -390,9 +391,9 @@ fn partition_of(grain: Grain) -> Option<fn(i64) -> i32> {
     match grain {
         Grain::Hour => Some(|e| i32::try_from(e.div_euclid(MICROS_PER_HOUR)).unwrap_or_default()),
         Grain::Day => Some(|e| i32::try_from(e.div_euclid(MICROS_PER_DAY)).unwrap_or_default()),
-        Grain::Month => Some(|e| {
-            month_of_day(i32::try_from(e.div_euclid(MICROS_PER_DAY)).unwrap_or_default())
-        }),
+        Grain::Month => {
+            Some(|e| month_of_day(i32::try_from(e.div_euclid(MICROS_PER_DAY)).unwrap_or_default()))
+        }
         Grain::None => None,
     }
 }

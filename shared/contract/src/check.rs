@@ -7,9 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, PrimitiveArray, StringArray,
-};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, PrimitiveArray, StringArray};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Field as ArrowField, Float64Type, Int64Type, Schema, SchemaRef,
     TimeUnit,
@@ -46,9 +44,8 @@ pub fn data_type(kind: Kind) -> DataType {
 
 /// The schema of the rows as they are published: the contract's columns, then ours, each with its field id.
 pub fn published_schema(contract: &Contract, version: &Version) -> SchemaRef {
-    let with_id = |field: ArrowField, id: i32| {
-        field.with_metadata([(FIELD_ID.to_owned(), id.to_string())])
-    };
+    let with_id =
+        |field: ArrowField, id: i32| field.with_metadata([(FIELD_ID.to_owned(), id.to_string())]);
     let columns = contract.fields.iter().map(|field| {
         let column = ArrowField::new(&field.name, data_type(field.kind), !field.always_present());
         with_id(column, version.field_id(field))
@@ -246,7 +243,8 @@ mod tests {
 
     #[test]
     fn strings_are_counted_in_characters() {
-        let column = Arc::new(StringArray::from(vec![Some(""), Some("é"), None, Some("äöü"), Some("abcd")]));
+        let column =
+            Arc::new(StringArray::from(vec![Some(""), Some("é"), None, Some("äöü"), Some("abcd")]));
         let of = |p: Value| bad_rows(p, column.clone());
         assert_eq!(of(json!({"type": "string", "minLength": 1})), [0]);
         assert_eq!(of(json!({"type": "string", "minLength": 2, "maxLength": 3})), [0, 1, 4]);

@@ -17,8 +17,8 @@ mod version;
 
 pub use lint::{Finding, Findings};
 pub use model::{
-    Allowed, BadRows, Bound, Compression, Contract, CsvFormat, EventTime, Field, Format, Grain, JsonlFormat,
-    Kind, Reupload, Rule, Team, UnknownFields,
+    Allowed, BadRows, Bound, Compression, Contract, CsvFormat, EventTime, Field, Format, Grain,
+    JsonlFormat, Kind, Reupload, Rule, Team, UnknownFields,
 };
 pub use verdict::{Coverage, Outcome, Reason, Verdict, VerdictError};
 pub use version::{ContractPointer, FIRST_FIELD_ID, Lineage, Version, VersionError};

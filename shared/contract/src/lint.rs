@@ -53,8 +53,7 @@ const ANNOTATIONS: [&str; 7] =
     ["title", "description", "examples", "deprecated", "default", "$comment", "$id"];
 
 pub(crate) fn read(document: &[u8]) -> Result<Contract, Findings> {
-    let refuse =
-        |message: String| Findings(vec![Finding { pointer: String::new(), message }]);
+    let refuse = |message: String| Findings(vec![Finding { pointer: String::new(), message }]);
     if document.len() > DOCUMENT_LIMIT {
         return Err(refuse(format!(
             "the document has {} bytes; a contract has at most {DOCUMENT_LIMIT}",
@@ -433,7 +432,9 @@ fn property(mut node: Node<'_>, source: String, required: bool) -> Option<Field>
     } else if !is_column_name(&name) {
         node.refuse(
             "",
-            format!("`{name}` is no column name: give it one of a-z, 0-9 and _ as x-sluicegate.name"),
+            format!(
+                "`{name}` is no column name: give it one of a-z, 0-9 and _ as x-sluicegate.name"
+            ),
         );
     }
     let (kind, null_typed) = kind(&mut node)?;
@@ -481,7 +482,12 @@ fn kind(node: &mut Node<'_>) -> Option<(Kind, bool)> {
         }
         _ => {
             let listed = types.join(", ");
-            node.refuse("type", format!("[{listed}]: one of boolean, integer, number, string, with or without null"));
+            node.refuse(
+                "type",
+                format!(
+                    "[{listed}]: one of boolean, integer, number, string, with or without null"
+                ),
+            );
             return None;
         }
     };
@@ -528,7 +534,10 @@ fn rules(node: &mut Node<'_>, kind: Kind) -> (Vec<Rule>, bool) {
             Err(error) => {
                 let reason = error.to_string();
                 let last = reason.lines().last().unwrap_or_default().trim().to_owned();
-                node.refuse("pattern", format!("is not of the linear-time kind that we run: {last}"));
+                node.refuse(
+                    "pattern",
+                    format!("is not of the linear-time kind that we run: {last}"),
+                );
             }
         }
     }
@@ -552,7 +561,9 @@ fn rules(node: &mut Node<'_>, kind: Kind) -> (Vec<Rule>, bool) {
         null_allowed &= !nulls.is_empty();
         match allowed(kind, &values) {
             Some(values) => rules.push(Rule::OneOf { keyword, values, written }),
-            None => node.refuse(keyword, format!("every value must be {} or null", kind.describe())),
+            None => {
+                node.refuse(keyword, format!("every value must be {} or null", kind.describe()))
+            }
         }
     }
     (rules, null_allowed)
@@ -579,9 +590,15 @@ fn integer_bound(value: &Value, lower: bool, exclusive: bool) -> Option<i64> {
 fn allowed(kind: Kind, values: &[Value]) -> Option<Allowed> {
     let strings = || values.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Option<_>>();
     match kind {
-        Kind::Boolean => values.iter().map(Value::as_bool).collect::<Option<_>>().map(Allowed::Booleans),
-        Kind::Integer => values.iter().map(Value::as_i64).collect::<Option<_>>().map(Allowed::Integers),
-        Kind::Number => values.iter().map(Value::as_f64).collect::<Option<_>>().map(Allowed::Numbers),
+        Kind::Boolean => {
+            values.iter().map(Value::as_bool).collect::<Option<_>>().map(Allowed::Booleans)
+        }
+        Kind::Integer => {
+            values.iter().map(Value::as_i64).collect::<Option<_>>().map(Allowed::Integers)
+        }
+        Kind::Number => {
+            values.iter().map(Value::as_f64).collect::<Option<_>>().map(Allowed::Numbers)
+        }
         Kind::String => strings().map(Allowed::Strings),
         Kind::Date | Kind::DateTime => None,
     }

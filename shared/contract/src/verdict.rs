@@ -50,7 +50,9 @@ pub struct Verdict {
 /// A verdict that contradicts itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerdictError {
-    #[error("AUD-1: {accepted} rows accepted and {quarantined} quarantined are not the {read} read")]
+    #[error(
+        "AUD-1: {accepted} rows accepted and {quarantined} quarantined are not the {read} read"
+    )]
     RowsDoNotAddUp { read: u64, accepted: u64, quarantined: u64 },
     #[error("a verdict other than publish must have a reason")]
     NoReason,
@@ -120,8 +122,7 @@ mod tests {
 
     #[test]
     fn a_verdict_that_does_not_add_up_cannot_be_built_or_read() {
-        let coverage =
-            Coverage { bytes: 9, rows_read: 3, rows_accepted: 1, rows_quarantined: 1 };
+        let coverage = Coverage { bytes: 9, rows_read: 3, rows_accepted: 1, rows_quarantined: 1 };
         let built = Verdict::new(Outcome::Publish, vec![], coverage);
         assert!(matches!(built, Err(VerdictError::RowsDoNotAddUp { .. })));
         let whole = Coverage { rows_accepted: 2, ..coverage };

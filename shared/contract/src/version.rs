@@ -80,7 +80,9 @@ pub struct ContractPointer {
 pub enum VersionError {
     #[error(transparent)]
     Lint(#[from] Findings),
-    #[error("version {0} is published with other content; a changed contract needs a higher version")]
+    #[error(
+        "version {0} is published with other content; a changed contract needs a higher version"
+    )]
     Published(String),
     #[error("version {new} is lower than the published {current}")]
     Lower { new: String, current: String },
@@ -211,10 +213,7 @@ mod tests {
         let v1 = next(&document("1.2.0", |_| {}), None);
         assert!(Version::next(&document("1.2.0", |_| {}), Some(&v1), "x").unwrap().is_none());
         let changed = document("1.2.0", |d| d["title"] = json!("other"));
-        assert!(matches!(
-            Version::next(&changed, Some(&v1), "x"),
-            Err(VersionError::Published(_))
-        ));
+        assert!(matches!(Version::next(&changed, Some(&v1), "x"), Err(VersionError::Published(_))));
         let lower = document("1.1.9", |_| {});
         assert!(matches!(Version::next(&lower, Some(&v1), "x"), Err(VersionError::Lower { .. })));
         assert!(matches!(Version::next(b"{}", Some(&v1), "x"), Err(VersionError::Lint(_))));

@@ -17,9 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 
-use crate::{
-    Attributes, CopySource, ETag, Expected, Outgoing, Queue, Store, StoreError, list_all,
-};
+use crate::{Attributes, CopySource, ETag, Expected, Outgoing, Queue, Store, StoreError, list_all};
 
 fn attributes(pairs: &[(&str, &str)]) -> Attributes {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()

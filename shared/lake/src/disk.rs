@@ -197,9 +197,9 @@ impl Store for Disk {
         keys.sort_unstable();
         let more = keys.len() > 1000;
         keys.truncate(1000);
-        let rows = keys.into_iter().map(|key| {
-            self.meta(&key).map(|m| Listed { key, size: m.size, modified: m.modified })
-        });
+        let rows = keys
+            .into_iter()
+            .map(|key| self.meta(&key).map(|m| Listed { key, size: m.size, modified: m.modified }));
         Ok(Page { objects: rows.collect::<Result<_, _>>()?, more })
     }
 

@@ -27,7 +27,8 @@ pub use meter::Requests;
 pub use name::{Dataset, NameError, Order, RawId, Source};
 pub use queue::{Outgoing, Queue, QueueError, Received};
 pub use store::{
-    Attributes, Body, ByteStream, CopySource, ETag, Expected, Listed, Meta, Page, Store, StoreError, list_all,
+    Attributes, Body, ByteStream, CopySource, ETag, Expected, Listed, Meta, Page, Store,
+    StoreError, list_all,
 };
 
 /// Standard base64 (RFC 4648), as S3 writes checksums.

@@ -95,6 +95,18 @@ impl MemoryStore {
         self.insert(&mut self.cloud.lock(), key, bytes.into(), &Attributes::new())
     }
 
+    /// As [`MemoryStore::upload`], under a version id of one's own.
+    pub fn upload_version(&self, key: &str, bytes: impl Into<Bytes>, version: &str) -> Meta {
+        let mut state = self.cloud.lock();
+        let mut meta = self.insert(&mut state, key, bytes.into(), &Attributes::new());
+        meta.version = Some(version.to_owned());
+        let versions = state.buckets.get_mut(&self.name).and_then(|b| b.get_mut(key));
+        if let Some(object) = versions.and_then(|v| v.last_mut()) {
+            object.meta = meta.clone();
+        }
+        meta
+    }
+
     /// Makes a coming write fail; faults are used up in order.
     pub fn fail_next(&self, fault: Fault) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).push_back(fault);
@@ -142,9 +154,7 @@ impl MemoryStore {
         allowed(current.map(|o| &o.meta))?;
         self.insert(&mut state, key, bytes, attributes);
         match fault {
-            Some(Fault::LostAcknowledgement) => {
-                Err(try_again("acknowledgement lost (planned)"))
-            }
+            Some(Fault::LostAcknowledgement) => Err(try_again("acknowledgement lost (planned)")),
             _ => Ok(()),
         }
     }

@@ -146,11 +146,7 @@ impl FromStr for Source {
         if ok {
             Ok(Self(text.to_owned()))
         } else {
-            Err(NameError::new(
-                "source",
-                text,
-                "a percent-encoded segment, or ~ and 64 hex digits",
-            ))
+            Err(NameError::new("source", text, "a percent-encoded segment, or ~ and 64 hex digits"))
         }
     }
 }
@@ -208,11 +204,7 @@ impl FromStr for RawId {
             && text.get(16..17) == Some("-")
             && hash.len() == 32
             && hash.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        if ok {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(NameError::new("raw id", text, Self::FORM))
-        }
+        if ok { Ok(Self(text.to_owned())) } else { Err(NameError::new("raw id", text, Self::FORM)) }
     }
 }
 

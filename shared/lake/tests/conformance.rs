@@ -5,6 +5,15 @@
 //! * `SLUICEGATE_TEST_BUCKET`: a real, versioned bucket that the ordinary AWS credentials may write; left as it is
 //!   but for objects below `conformance/`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::print_stdout,
+    reason = "a test that cannot go on should stop, and say why"
+)]
+
 use sluicegate_lake::conformance as suite;
 use sluicegate_lake::{CopySource, Store};
 
@@ -93,10 +102,10 @@ mod remote {
 
     /// Above the limit a copy goes in parts; its checksum is composite and not taken for the content's.
     async fn copies_in_parts(store: &S3, condition: CopyCondition, prefix: &str) {
-        let (key, mib) = (format!("{prefix}/in/parts"), 1 << 20);
-        let bytes: Vec<u8> = (0..11 * mib).map(|i| (i % 251) as u8).collect();
+        let (key, mib) = (format!("{prefix}/in/parts"), 1u32 << 20);
+        let bytes: Vec<u8> = (0..11 * mib).map(|i| u8::try_from(i % 251).unwrap()).collect();
         store.create(&key, bytes.clone().into(), &Attributes::new()).await.unwrap();
-        let limits = CopyLimits { whole: 5 * mib as u64, part: 5 * mib as u64 };
+        let limits = CopyLimits { whole: (5 * mib).into(), part: (5 * mib).into() };
         let store = store.clone().with_copies(condition, limits);
         let size = bytes.len() as u64;
         let source = CopySource { bucket: store.bucket().into(), key, version: None, size };
@@ -121,7 +130,9 @@ mod remote {
         remote(&store, CopyCondition::Off).await;
         suite::queue_delivers(&clients.queue(admin.queue().await)).await;
         let counted = clients.requests().take();
-        for operation in ["s3:PutObject", "s3:CopyObject", "s3:UploadPartCopy", "sqs:SendMessageBatch"] {
+        for operation in
+            ["s3:PutObject", "s3:CopyObject", "s3:UploadPartCopy", "sqs:SendMessageBatch"]
+        {
             assert!(counted.contains_key(operation), "{operation} in {counted:?}");
         }
         known_gaps(&store).await;

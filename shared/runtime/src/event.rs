@@ -139,7 +139,14 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_ignored_and_what_is_broken_fails_alone() {
-        for key in ["flights/", "x/y/", "nodataset.csv", "Flights/x", "_contracts/x.txt", "_contracts/X.json"] {
+        for key in [
+            "flights/",
+            "x/y/",
+            "nodataset.csv",
+            "Flights/x",
+            "_contracts/x.txt",
+            "_contracts/X.json",
+        ] {
             assert!(matches!(one(key), Incoming::Ignored(_)), "{key}");
         }
         let test = json!({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "inbox"});

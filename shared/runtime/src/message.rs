@@ -58,7 +58,10 @@ pub struct ReplayRequest {
 }
 
 /// A message as it is sent, in its dataset's group.
-pub fn outgoing(dataset: &Dataset, message: &impl Serialize) -> Result<Outgoing, serde_json::Error> {
+pub fn outgoing(
+    dataset: &Dataset,
+    message: &impl Serialize,
+) -> Result<Outgoing, serde_json::Error> {
     Ok(Outgoing { body: serde_json::to_string(message)?, group: dataset.to_string() })
 }
 
@@ -104,7 +107,8 @@ mod tests {
         let read = |v| serde_json::from_value::<ReplayRequest>(v);
         let by_id = read(json!({"dataset": "flights", "raw_ids": [id]})).unwrap();
         assert_eq!((by_id.raw_ids.len(), by_id.landed_from), (1, None));
-        let by_day = json!({"dataset": "flights", "landed_from": "2013-01-01", "landed_to": "2013-01-31"});
+        let by_day =
+            json!({"dataset": "flights", "landed_from": "2013-01-01", "landed_to": "2013-01-31"});
         assert_eq!(read(by_day).unwrap().landed_to.unwrap().to_string(), "2013-01-31");
         assert!(read(json!({"dataset": "flights", "landed_until": "2013-01-31"})).is_err());
         assert!(read(json!({"dataset": "flights", "raw_ids": ["x"]})).is_err());

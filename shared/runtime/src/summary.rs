@@ -105,7 +105,12 @@ impl Summary {
     }
 
     /// The line.
-    pub fn line(&self, now: Timestamp, duration_ms: i64, requests: &BTreeMap<String, u64>) -> String {
+    pub fn line(
+        &self,
+        now: Timestamp,
+        duration_ms: i64,
+        requests: &BTreeMap<String, u64>,
+    ) -> String {
         let o = &self.outcomes;
         let counts = [
             ("Messages", o.messages),
@@ -150,8 +155,9 @@ impl Summary {
             fields.insert("PublishLatency".to_owned(), quantiles(&self.latencies_ms).into());
         }
         let datasets = self.datasets.iter();
-        let datasets: Map<String, Value> =
-            datasets.map(|(name, s)| (name.clone(), json!({"files": s.files, "rows": s.rows}))).collect();
+        let datasets: Map<String, Value> = datasets
+            .map(|(name, s)| (name.clone(), json!({"files": s.files, "rows": s.rows})))
+            .collect();
         let mut line = json!({
             "_aws": {
                 "Timestamp": now.as_millisecond(),
@@ -211,7 +217,10 @@ mod tests {
         }
         assert!(value.get("FilesLanded").is_none());
         let latencies = value["PublishLatency"].as_array().unwrap();
-        assert_eq!((latencies.len(), latencies[0].as_i64(), latencies[19].as_i64()), (20, Some(0), Some(99)));
+        assert_eq!(
+            (latencies.len(), latencies[0].as_i64(), latencies[19].as_i64()),
+            (20, Some(0), Some(99))
+        );
         assert_eq!(value["datasets"]["flights"]["rows"], 20);
     }
 }

@@ -66,8 +66,8 @@ pub struct Report {
 pub enum CommitError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("{raw_id}: {reason}")]
-    Poison { raw_id: RawId, reason: String },
+    #[error("{raw_id} at {order}: {reason}")]
+    Poison { raw_id: RawId, order: Order, reason: String },
     #[error(transparent)]
     Violation(#[from] Violation),
     #[error("the race for the pointer was lost {0} times")]
@@ -94,8 +94,8 @@ impl From<ContractError> for CommitError {
 pub enum Remedy {
     /// The whole group goes back to the queue: later it may succeed.
     Return,
-    /// This one message fails, the others are tried again without it.
-    Without(RawId),
+    /// The messages that ask for this proposal fail, the others are tried again without them.
+    Without(RawId, Order),
     /// Some message of the group is to blame: try halves.
     Bisect,
 }
@@ -104,7 +104,7 @@ impl CommitError {
     /// What to do.
     pub fn remedy(&self) -> Remedy {
         match self {
-            Self::Poison { raw_id, .. } => Remedy::Without(raw_id.clone()),
+            Self::Poison { raw_id, order, .. } => Remedy::Without(raw_id.clone(), *order),
             Self::Violation(_) | Self::Format(_) => Remedy::Bisect,
             // The table or the store is to blame, not a message.
             Self::Store(_) | Self::Contended(_) | Self::Corrupt(_) | Self::Contract(_) => {
@@ -185,8 +185,8 @@ async fn attempt(
     files_exist(store, &plan, known).await?;
     let number = view.number() + 1;
     let writer = Writer::new(store, ambient);
-    let file = write_tree(&writer, store, dataset, &view, &plan, &contract, &version, number, now)
-        .await?;
+    let file =
+        write_tree(&writer, store, dataset, &view, &plan, &contract, &version, number, now).await?;
     let expected = view.pointer.clone().map_or(Expected::Nothing, Expected::Tag);
     let swapped = writer.swap(&keys::table_pointer(dataset), Bytes::from(file), &expected).await?;
     Ok((swapped == Swap::Done).then(|| report(&view, &plan, wanted, Some(number))))
@@ -250,7 +250,11 @@ async fn read_incoming(
                 && proposal.order == w.order
                 && proposal.source == w.source
                 && proposal.dataset == *dataset;
-            if same { Ok(proposal) } else { Err(poison(&w.raw_id, "the proposal is of another raw object")) }
+            if same {
+                Ok(proposal)
+            } else {
+                Err(poison(&w.raw_id, w.order, "the proposal is of another raw object"))
+            }
         })
         .buffer_unordered(AT_ONCE)
         .try_collect()
@@ -260,7 +264,8 @@ async fn read_incoming(
     futures::stream::iter(proposals.cloned().collect::<Vec<_>>())
         .map(|proposal| async move {
             let held = proposal.verdict.outcome() == sluicegate_contract::Outcome::Hold;
-            let decision = if held { read_decision(store, dataset, &proposal).await? } else { None };
+            let decision =
+                if held { read_decision(store, dataset, &proposal).await? } else { None };
             Ok(Incoming { proposal, decision })
         })
         .buffered(AT_ONCE)
@@ -268,8 +273,8 @@ async fn read_incoming(
         .await
 }
 
-fn poison(raw_id: &RawId, reason: impl Into<String>) -> CommitError {
-    CommitError::Poison { raw_id: raw_id.clone(), reason: reason.into() }
+fn poison(raw_id: &RawId, order: Order, reason: impl Into<String>) -> CommitError {
+    CommitError::Poison { raw_id: raw_id.clone(), order, reason: reason.into() }
 }
 
 async fn read_proposal(
@@ -280,13 +285,15 @@ async fn read_proposal(
 ) -> Result<Proposal, CommitError> {
     let key = keys::proposal(dataset, raw_id, order);
     let (_, bytes) = match store.get(&key).await {
-        Err(StoreError::Absent { .. }) => return Err(poison(raw_id, format!("{key} is absent"))),
+        Err(StoreError::Absent { .. }) => {
+            return Err(poison(raw_id, order, format!("{key} is absent")));
+        }
         read => read?,
     };
     let proposal: Proposal =
-        serde_json::from_slice(&bytes).map_err(|e| poison(raw_id, format!("{key}: {e}")))?;
+        serde_json::from_slice(&bytes).map_err(|e| poison(raw_id, order, format!("{key}: {e}")))?;
     if proposal.v != Proposal::FORMAT {
-        return Err(poison(raw_id, format!("{key}: format {} is not known", proposal.v)));
+        return Err(poison(raw_id, order, format!("{key}: format {} is not known", proposal.v)));
     }
     Ok(proposal)
 }
@@ -300,7 +307,7 @@ async fn read_decision(
     match store.get(&key).await {
         Ok((_, bytes)) => serde_json::from_slice(&bytes)
             .map(Some)
-            .map_err(|e| poison(&proposal.raw_id, format!("{key}: {e}"))),
+            .map_err(|e| poison(&proposal.raw_id, proposal.order, format!("{key}: {e}"))),
         Err(StoreError::Absent { .. }) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -316,7 +323,9 @@ async fn files_exist(store: &dyn Store, plan: &Plan, known: &mut Known) -> Resul
             async move {
                 match store.head(&key, None).await {
                     Ok(meta) if meta.size == file.bytes => Ok(file.path),
-                    Ok(meta) => Err(pub_4(format!("{key} has {} bytes, not {}", meta.size, file.bytes))),
+                    Ok(meta) => {
+                        Err(pub_4(format!("{key} has {} bytes, not {}", meta.size, file.bytes)))
+                    }
                     Err(StoreError::Absent { .. }) => Err(pub_4(format!("{key} is absent"))),
                     Err(error) => Err(error.into()),
                 }
@@ -368,8 +377,13 @@ async fn write_tree(
     }
     let (ledger, changes) = (format!("{uuid}-ledger.json"), format!("{uuid}-changes.json"));
     create(writer, dataset, &ledger, json(&plan.ledger)?).await?;
-    create(writer, dataset, &changes, json(&ChangeList { v: 1, number, partitions: &plan.partitions })?)
-        .await?;
+    create(
+        writer,
+        dataset,
+        &changes,
+        json(&ChangeList { v: 1, number, partitions: &plan.partitions })?,
+    )
+    .await?;
     let parent = metadata.current_snapshot_id;
     let listed = format!("snap-{snapshot_id}-{uuid}.avro");
     create(writer, dataset, &listed, list::write(snapshot_id, parent, number, &described)?).await?;

@@ -22,11 +22,11 @@ pub async fn current_contract(
         Err(StoreError::Absent { .. }) => return Ok(None),
         found => found?,
     };
-    let pointer: ContractPointer =
-        serde_json::from_slice(&bytes).map_err(|source| ContractError::Malformed { key, source })?;
+    let pointer: ContractPointer = serde_json::from_slice(&bytes)
+        .map_err(|source| ContractError::Malformed { key, source })?;
     let key = keys::contract(dataset, &pointer.version);
     let (_, bytes) = store.get(&key).await?;
-    let version =
-        serde_json::from_slice(&bytes).map_err(|source| ContractError::Malformed { key, source })?;
+    let version = serde_json::from_slice(&bytes)
+        .map_err(|source| ContractError::Malformed { key, source })?;
     Ok(Some((meta.etag, version)))
 }

@@ -56,7 +56,11 @@ pub struct Violation {
     pub detail: String,
 }
 
-fn ensure(holds: bool, invariant: Invariant, detail: impl FnOnce() -> String) -> Result<(), Violation> {
+fn ensure(
+    holds: bool,
+    invariant: Invariant,
+    detail: impl FnOnce() -> String,
+) -> Result<(), Violation> {
     if holds { Ok(()) } else { Err(Violation { invariant, detail: detail() }) }
 }
 

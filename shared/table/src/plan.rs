@@ -115,7 +115,8 @@ pub fn plan(
             record.published_at = known.published_at;
         }
         if let Some(decision) = decision {
-            record.reason = Some(format!("{} by {}: {}", word(decision.ruling), decision.by, decision.why));
+            record.reason =
+                Some(format!("{} by {}: {}", word(decision.ruling), decision.by, decision.why));
         }
         let held = decision.is_none() && record_is_held(proposal);
         record.state = if held { State::Held } else { State::Rejected };
@@ -136,9 +137,8 @@ pub fn plan(
         .collect();
     let mut fresh = Vec::new();
     for holder in after.iter().filter(|h| !before.contains(h)) {
-        let proposal = proposals
-            .get(holder)
-            .ok_or_else(|| NoPlan::Needs(holder.0.clone(), holder.1))?;
+        let proposal =
+            proposals.get(holder).ok_or_else(|| NoPlan::Needs(holder.0.clone(), holder.1))?;
         fresh.push(*proposal);
     }
     let decided = decide_lateness(&mut ledger, view, &fresh, policy, now);
@@ -149,7 +149,8 @@ pub fn plan(
         .filter(|(id, record)| view.ledger.records.get(*id) != Some(record))
         .map(|(id, _)| id.clone())
         .collect();
-    let added = fresh.iter().flat_map(|p| p.files.iter().map(|f| (p.partition_by.clone(), f.clone())));
+    let added =
+        fresh.iter().flat_map(|p| p.files.iter().map(|f| (p.partition_by.clone(), f.clone())));
     Ok(Plan { added: added.collect(), ledger, removed, partitions, changed })
 }
 

@@ -51,7 +51,8 @@ impl View {
         if let Some(snapshot) = metadata.current_snapshot() {
             let base = base_of(store, dataset);
             let name = |path: &str| path.strip_prefix(&base).unwrap_or(path).to_owned();
-            let listed = list::read(&object(store, dataset, &name(&snapshot.manifest_list)).await?)?;
+            let listed =
+                list::read(&object(store, dataset, &name(&snapshot.manifest_list)).await?)?;
             for described in listed {
                 let bytes = object(store, dataset, &name(&described.path)).await?;
                 if bytes.len() as u64 != described.length {

@@ -1,5 +1,14 @@
 //! Commits on the memory store: what is published, whatever comes in whatever order.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::print_stdout,
+    reason = "a test that cannot go on should stop, and say why"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
@@ -85,7 +94,8 @@ impl World {
             });
         }
         let rows = if files.is_empty() { 0 } else { staged.rows };
-        let coverage = Coverage { bytes: 3, rows_read: rows, rows_accepted: rows, rows_quarantined: 0 };
+        let coverage =
+            Coverage { bytes: 3, rows_read: rows, rows_accepted: rows, rows_quarantined: 0 };
         let reasons = match staged.outcome {
             Outcome::Publish => vec![],
             _ => vec![Reason::new("planned", "planned")],
@@ -175,8 +185,12 @@ async fn a_group_is_one_snapshot_and_the_same_again_is_none() {
     assert_eq!(world.rows().await, 12);
     assert_eq!(world.record(&a).await.state, State::Published);
     assert_eq!(world.record(&c).await.state, State::Rejected);
-    let kinds: Vec<_> = world.changes().await.iter().map(|c| (c.partition.clone(), c.change)).collect();
-    assert_eq!(kinds, [("2013-01-01".into(), Change::Opened), ("2013-01-02".into(), Change::Opened)]);
+    let kinds: Vec<_> =
+        world.changes().await.iter().map(|c| (c.partition.clone(), c.change)).collect();
+    assert_eq!(
+        kinds,
+        [("2013-01-01".into(), Change::Opened), ("2013-01-02".into(), Change::Opened)]
+    );
 
     let again = world.commit(&group).await.unwrap();
     assert_eq!(again.number, None);
@@ -222,7 +236,10 @@ async fn staging_the_same_raw_object_again_replaces_exactly_its_files() {
     let again = world.stage(Staged { epoch: 1, rows: 3, ..PLAIN }).await;
     world.commit(&[again]).await.unwrap();
     assert_eq!(world.rows().await, 8);
-    assert_eq!(world.changes().await[0].reasons, [RestatedBy::Correction, RestatedBy::Replay].into());
+    assert_eq!(
+        world.changes().await[0].reasons,
+        [RestatedBy::Correction, RestatedBy::Replay].into()
+    );
     let late_message = world.commit(&[first]).await.unwrap();
     assert_eq!((late_message.number, world.rows().await), (None, 8));
 }
@@ -293,7 +310,7 @@ async fn bad_messages_and_broken_promises_are_told_apart() {
     let mut unknown = good.clone();
     unknown.order.engine = 9;
     let error = world.commit(&[good.clone(), unknown.clone()]).await.unwrap_err();
-    assert_eq!(error.remedy(), Remedy::Without(unknown.raw_id.clone()));
+    assert_eq!(error.remedy(), Remedy::Without(unknown.raw_id.clone(), unknown.order));
     // A proposal whose data file is gone is never published.
     let lost = world.stage(Staged { source: "lost.csv", ..PLAIN }).await;
     let listed = sluicegate_lake::list_all(&world.store, "tables/flights/data/").await.unwrap();
@@ -355,8 +372,11 @@ fn uploads() -> impl Strategy<Value = Vec<Upload>> {
         1 => Just(Outcome::Reject),
     ];
     let source = prop_oneof![Just("a"), Just("b"), Just("c")];
-    let upload = (source, outcome, 1u64..100)
-        .prop_map(|(source, outcome, rows)| Upload { source, outcome, rows });
+    let upload = (source, outcome, 1u64..100).prop_map(|(source, outcome, rows)| Upload {
+        source,
+        outcome,
+        rows,
+    });
     prop::collection::vec(upload, 1..8)
 }
 

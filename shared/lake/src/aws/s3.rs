@@ -257,13 +257,14 @@ impl Store for S3 {
             .map_err(|e| store(&e, key, Asked::Read))?;
         let meta = meta!(answer);
         let key = key.to_owned();
-        let pieces = futures::stream::try_unfold((answer.body, key), |(mut body, key)| async move {
-            match body.try_next().await {
-                Ok(Some(piece)) => Ok(Some((piece, (body, key)))),
-                Ok(None) => Ok(None),
-                Err(e) => Err(StoreError::TryAgain { key, reason: e.to_string() }),
-            }
-        });
+        let pieces =
+            futures::stream::try_unfold((answer.body, key), |(mut body, key)| async move {
+                match body.try_next().await {
+                    Ok(Some(piece)) => Ok(Some((piece, (body, key)))),
+                    Ok(None) => Ok(None),
+                    Err(e) => Err(StoreError::TryAgain { key, reason: e.to_string() }),
+                }
+            });
         Ok((meta, pieces.boxed()))
     }
 
@@ -275,9 +276,12 @@ impl Store for S3 {
     ) -> Result<(), StoreError> {
         let body = match body {
             Body::Bytes(bytes) => bytes.into(),
-            Body::File(path) => primitives::ByteStream::from_path(&path).await.map_err(|e| {
-                StoreError::Other { key: key.to_owned(), reason: format!("{}: {e}", path.display()) }
-            })?,
+            Body::File(path) => {
+                primitives::ByteStream::from_path(&path).await.map_err(|e| StoreError::Other {
+                    key: key.to_owned(),
+                    reason: format!("{}: {e}", path.display()),
+                })?
+            }
         };
         self.client
             .put_object()

@@ -41,11 +41,8 @@ impl Sqs {
                     .ok()
             });
             let request = self.client.send_message_batch().queue_url(&self.url);
-            let answer = request
-                .set_entries(Some(entries.collect()))
-                .send()
-                .await
-                .map_err(|e| queue(&e))?;
+            let answer =
+                request.set_entries(Some(entries.collect())).send().await.map_err(|e| queue(&e))?;
             left = answer.failed().iter().filter_map(|f| f.id().parse().ok()).collect();
             if let Some(failed) = answer.failed().iter().find(|f| f.sender_fault()) {
                 let reason = failed.message().unwrap_or(failed.code()).to_owned();

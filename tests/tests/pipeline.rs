@@ -1,0 +1,389 @@
+//! The functions' handlers, one after the other, on real and on hostile input.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::string_slice,
+    reason = "a test that cannot go on should stop, and say why"
+)]
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use serde_json::{Value, json};
+use sluicegate_contract::Outcome;
+use sluicegate_lake::memory::Fault;
+use sluicegate_lake::{Store, keys, list_all};
+use sluicegate_runtime::Summary;
+use sluicegate_table::State;
+use sluicegate_tests::{World, s3_event, sqs_event};
+
+fn root(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn event(path: &str) -> Value {
+    serde_json::from_slice(&std::fs::read(root("events").join(path)).unwrap()).unwrap()
+}
+
+fn example(name: &str) -> Vec<u8> {
+    std::fs::read(root("examples/flights").join(name)).unwrap()
+}
+
+async fn with_contract(change: impl FnOnce(&mut Value)) -> World {
+    let world = World::default();
+    let mut contract: Value = serde_json::from_slice(&example("contract.json")).unwrap();
+    change(&mut contract);
+    world.upload("_contracts/flights.json", contract.to_string()).await;
+    world
+}
+
+/// Lays the object that the events under `events/` tell of into the inbox.
+fn upload_of_the_events(world: &World) {
+    let version = "096fKKXTRTtl3on89fVO.nfljtsv6qko";
+    world.inbox.upload_version("flights/2013-01-01.csv", example("2013-01-01.csv"), version);
+}
+
+fn bodies(event: &Value) -> Vec<String> {
+    let records = event["Records"].as_array().unwrap().iter();
+    records.map(|r| r["body"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn each_golden_event_leads_to_the_next() {
+    let world = with_contract(|_| {}).await;
+    upload_of_the_events(&world);
+    let answer = world.land_event(event("land.json")).await.unwrap();
+    assert_eq!(answer, json!({"landed": 1}));
+    let sent = world.queue("stage").drain();
+    assert_eq!(sent, bodies(&event("stage.json")), "events/stage.json is what land sends");
+
+    let mut summary = Summary::new("stage", "r");
+    let answer = world.stage.handle(event("stage.json"), &mut summary).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    assert_eq!(summary.outcomes.rows_accepted, 842);
+    let sent = world.queue("promote").drain();
+    assert_eq!(sent, bodies(&event("promote.json")), "events/promote.json is what stage sends");
+
+    let mut summary = Summary::new("promote", "r");
+    let answer = world.promote.handle(event("promote.json"), &mut summary).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    assert_eq!((summary.outcomes.files_published, summary.outcomes.commits), (1, 1));
+    assert_eq!(world.rows("flights").await, 842);
+
+    let mut summary = Summary::new("replay", "r");
+    let answer = world.replay.handle(event("replay.json"), &mut summary).await.unwrap();
+    assert_eq!(answer, json!({"dataset": "flights", "sent": 1, "epoch": 1}));
+    let answer = world.replay.handle(event("replay-sqs.json"), &mut summary).await.unwrap();
+    assert_eq!(answer, json!({"batchItemFailures": []}));
+    assert_eq!(world.queue("stage-replay").drain().len(), 2);
+}
+
+#[tokio::test]
+async fn hostile_s3_events_land_what_they_should_and_nothing_else() {
+    let raw = async |world: &World| -> BTreeSet<String> {
+        let listed = list_all(&world.lake, "raw/").await.unwrap();
+        listed.into_iter().map(|o| o.key.rsplit_once('/').unwrap().0.to_owned()).collect()
+    };
+    for (path, expected) in [
+        ("hostile/s3-test-event.json", vec![]),
+        ("hostile/s3-directory-marker.json", vec![]),
+        ("hostile/s3-no-dataset.json", vec![]),
+        ("hostile/s3-duplicate.json", vec!["raw/flights/2013-01-01.csv"]),
+        ("hostile/s3-unknown-dataset.json", vec!["raw/weather_of_mars/sol-0001.csv"]),
+        (
+            "hostile/s3-odd-key.json",
+            vec![
+                "raw/flights/year=2013%2Fa%20b%2Bc=d%252F%C3%A9%20%E6%97%A5%E6%9C%AC%20%231%3F%26.csv",
+            ],
+        ),
+    ] {
+        let world = World::default();
+        upload_of_the_events(&world);
+        let version = "096fKKXTRTtl3on89fVO.nfljtsv6qko";
+        for key in ["weather_of_mars/sol-0001.csv", "flights/year=2013/a b+c=d%2Fé 日本 #1?&.csv"]
+        {
+            world.inbox.upload_version(key, "x", version);
+        }
+        world.land_event(event(path)).await.unwrap();
+        assert_eq!(raw(&world).await, expected.into_iter().map(str::to_owned).collect(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn two_versions_in_one_second_are_ordered_by_their_sequencers() {
+    let world = with_contract(|_| {}).await;
+    let lines = String::from_utf8(example("2013-01-01.csv")).unwrap();
+    let lines: Vec<&str> = lines.lines().collect();
+    let key = "flights/2013-01-01.csv";
+    world.inbox.upload_version(key, lines[..11].join("\n"), "older6fKKXTRTtl3on89fVOnfljtsv6");
+    world.inbox.upload_version(key, lines[..6].join("\n"), "newer8fKKXTRTtl3on89fVOnfljtsv6");
+    world.land_event(event("hostile/s3-out-of-order.json")).await.unwrap();
+    assert_eq!(world.settle().await, Vec::<String>::new());
+    assert_eq!(world.rows("flights").await, 5, "the newer one's");
+    let states: Vec<_> =
+        world.records("flights", "2013-01-01.csv").await.iter().map(|r| r.state).collect();
+    assert_eq!(states.len(), 2);
+    assert!(states.contains(&State::Superseded) && states.contains(&State::Published));
+}
+
+#[tokio::test]
+async fn one_bad_message_in_ten_fails_alone() {
+    let world = with_contract(|_| {}).await;
+    let mut batch = bodies(&event("hostile/sqs-one-bad-in-ten.json"));
+    let bad: Vec<_> =
+        batch.iter().filter(|b| serde_json::from_str::<Value>(b).is_err()).cloned().collect();
+    assert_eq!(bad.len(), 1);
+    // The raw objects of the nine good ones.
+    for body in batch.iter().filter_map(|b| serde_json::from_str::<Value>(b).ok()) {
+        let text = |k: &str| body[k].as_str().unwrap().to_owned();
+        let key = format!("raw/{}/{}/{}", text("dataset"), text("source"), text("raw_id"));
+        world.lake.upload(&key, example("2013-01-01.csv"));
+    }
+    assert_eq!(world.deliver("stage", &batch).await, bad);
+    let promoted = world.queue("promote").drain();
+    assert_eq!(promoted.len(), 9);
+    // A poison message among the promotions: its proposal does not exist.
+    batch = promoted;
+    let poison = batch[4].replace("-c00001-", "-c00009-");
+    batch.push(poison.clone());
+    batch.push("{".to_owned());
+    assert_eq!(world.deliver("promote", &batch).await, ["{".to_owned(), poison]);
+    assert_eq!(world.view("flights").await.number(), 1, "the nine are one snapshot");
+    assert_eq!(world.rows("flights").await, 9 * 842);
+}
+
+#[tokio::test]
+async fn a_proposal_that_breaks_an_invariant_is_bisected_out_of_its_group() {
+    let world = with_contract(|_| {}).await;
+    for day in 1..=7 {
+        world.upload(&format!("flights/{day}.csv"), example("2013-01-01.csv")).await;
+    }
+    let staged = world.queue("stage").drain();
+    world.deliver("stage", &staged).await;
+    let promotions = world.queue("promote").drain();
+    let broken: Value = serde_json::from_str(&promotions[2]).unwrap();
+    let files = list_all(&world.lake, "tables/flights/data/").await.unwrap();
+    for file in files.iter().filter(|f| f.key.contains(broken["raw_id"].as_str().unwrap())) {
+        world.lake.delete(&file.key).await.unwrap();
+    }
+    assert_eq!(world.deliver("promote", &promotions).await, [promotions[2].clone()]);
+    assert_eq!(world.rows("flights").await, 6 * 842);
+}
+
+#[tokio::test]
+async fn a_file_waits_for_its_contract() {
+    let world = World::default();
+    world.upload("flights/2013-01-01.csv", example("2013-01-01.csv")).await;
+    assert_eq!(world.settle().await, Vec::<String>::new());
+    assert_eq!(world.view("flights").await.number(), 0);
+    world.upload("_contracts/flights.json", example("contract.json")).await;
+    world.settle().await;
+    assert_eq!(world.rows("flights").await, 842);
+    // The same contract once more changes nothing and stages nothing.
+    world.wait(5);
+    world.upload("_contracts/flights.json", example("contract.json")).await;
+    assert_eq!(world.queue("stage").drain(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_refused_contract_leaves_the_current_one_and_a_report() {
+    let world = with_contract(|_| {}).await;
+    let current = world.lake.get("contracts/flights/current.json").await.unwrap();
+    let mut changed: Value = serde_json::from_slice(&example("contract.json")).unwrap();
+    changed["properties"]["year"]["maximum"] = json!(1999);
+    for bad in [changed.to_string(), "{\"type\": 7}".to_owned(), "\0".to_owned()] {
+        world.wait(1);
+        world.upload("_contracts/flights.json", bad).await;
+    }
+    let after = world.lake.get("contracts/flights/current.json").await.unwrap();
+    assert_eq!(after, current);
+    let reports = list_all(&world.lake, "contracts/flights/refused/").await.unwrap();
+    assert_eq!(reports.len(), 3);
+    let (_, report) = world.lake.get(&reports[0].key).await.unwrap();
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    assert!(report["why"].as_str().unwrap().contains("needs a higher version"), "{report}");
+    assert_eq!(list_all(&world.lake, "contracts/flights/uploads/").await.unwrap().len(), 4);
+}
+
+/// Everything about bad input that must hold at once: a clear verdict, raw kept, nothing published.
+async fn refused(
+    contract: impl FnOnce(&mut Value),
+    bytes: Vec<u8>,
+    outcome: Outcome,
+    reason: &str,
+) {
+    let world = with_contract(contract).await;
+    world.upload("flights/bad.csv", bytes.clone()).await;
+    assert_eq!(world.settle().await, Vec::<String>::new(), "no message fails: it is a verdict");
+    let records = world.records("flights", "bad.csv").await;
+    let record = records.first().expect("the ledger knows it");
+    let proposal = world.proposal("flights", record).await;
+    assert_eq!(proposal.verdict.outcome(), outcome, "{:?}", proposal.verdict);
+    let said = record.reason.clone().unwrap();
+    assert!(said.contains(reason), "{said:?} should say {reason:?}");
+    let expected = if outcome == Outcome::Hold { State::Held } else { State::Rejected };
+    assert_eq!(record.state, expected);
+    let source = "bad.csv".parse().unwrap();
+    let key = keys::raw(&"flights".parse().unwrap(), &source, &record.raw_id);
+    assert!(world.lake.get(&key).await.unwrap().1 == bytes, "raw is kept as it came");
+    assert_eq!(world.rows("flights").await, 0);
+}
+
+#[tokio::test]
+async fn bad_input_has_a_verdict_with_a_reason() {
+    let good = String::from_utf8(example("2013-01-01.csv")).unwrap();
+    let (header, rows) = good.split_once('\n').unwrap();
+    let nine: Vec<&str> = rows.lines().take(9).collect();
+    let with_row = |row: &[u8]| {
+        [header.as_bytes(), b"\n", nine.join("\n").as_bytes(), b"\n", row, b"\n"].concat()
+    };
+    let none = |_: &mut Value| {};
+    let (hold, reject) = (Outcome::Hold, Outcome::Reject);
+
+    refused(none, vec![], reject, "the object is empty").await;
+    refused(none, format!("{header}\n").into(), hold, "no rows").await;
+    refused(none, good.replace(',', ";").into(), reject, "is ',' the delimiter?").await;
+    refused(none, with_row(b"1,2,3"), hold, "row columns").await;
+    refused(none, with_row(nine[0].replace("UA", "\u{0}A").as_bytes()), hold, "row encoding").await;
+    let latin1: Vec<u8> = nine[0].bytes().map(|b| if b == b'U' { 0xdc } else { b }).collect();
+    refused(none, with_row(&latin1), hold, "row encoding").await;
+    let twice = good.replacen("month", "year", 1);
+    refused(none, twice.into(), reject, "two columns are called \"year\"").await;
+    let missing = good.replacen("carrier", "airline", 1);
+    refused(none, missing.into(), reject, "\"carrier\"").await;
+    refused(none, example("bad/not-a-csv.csv"), reject, "header").await;
+
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(good.as_bytes()).unwrap();
+    let mut packed = gzip.finish().unwrap();
+    packed.truncate(packed.len() / 2);
+    refused(none, packed, reject, "").await;
+}
+
+#[tokio::test]
+async fn a_line_of_200_mb_is_refused_by_the_contracts_limit() {
+    let mut bytes = example("2013-01-01.csv");
+    bytes.resize(200 << 20, b'x');
+    let limit = |c: &mut Value| c["x-sluicegate"]["format"]["line_limit"] = json!(65536);
+    refused(limit, bytes, Outcome::Reject, "longer than the contract's line limit of 65536 bytes")
+        .await;
+}
+
+#[tokio::test]
+async fn staging_again_gives_the_same_bytes() {
+    // REP-1, at the level of files: many days, bad rows, several row groups' worth of batches.
+    let mut contents = BTreeSet::new();
+    for seed_steps in 0..3 {
+        let world =
+            with_contract(|c| c["x-sluicegate"]["bad_rows"]["max_fraction"] = json!(0.5)).await;
+        for _ in 0..seed_steps {
+            let _ = sluicegate_lake::Ambient::uuid(&*world.ambient);
+        }
+        world.wait(30 * 86_400);
+        world.upload("flights/x.csv", example("bad/2013-01-20.csv")).await;
+        world.settle().await;
+        let mut files = Vec::new();
+        for prefix in ["tables/flights/data/", "quarantine/"] {
+            for object in list_all(&world.lake, prefix).await.unwrap() {
+                files.push(world.lake.get(&object.key).await.unwrap().1.to_vec());
+            }
+        }
+        files.sort();
+        assert!(files.len() >= 4);
+        contents.insert(files);
+    }
+    assert_eq!(contents.len(), 1);
+}
+
+#[tokio::test]
+async fn what_the_table_says_of_a_file_is_what_its_footer_says() {
+    let world = with_contract(|_| {}).await;
+    world.upload("flights/2013-01-01.csv", example("2013-01-01.csv")).await;
+    world.settle().await;
+    let view = world.view("flights").await;
+    let schema = view.metadata.as_ref().unwrap().current_schema().unwrap().clone();
+    assert!(view.files.len() >= 2, "evening flights leave on the next day in UTC");
+    for (path, (_, entry)) in &view.files {
+        let key = path.strip_prefix(&world.lake.uri("")).unwrap();
+        let (meta, bytes) = world.lake.get(key).await.unwrap();
+        let footer = SerializedFileReader::new(bytes).unwrap();
+        let footer = footer.metadata();
+        assert_eq!(entry.file.bytes, meta.size);
+        assert_eq!(entry.file.rows, u64::try_from(footer.file_metadata().num_rows()).unwrap());
+        assert!(
+            footer.file_metadata().key_value_metadata().is_none(),
+            "no schema but Parquet's own"
+        );
+        for (field, column) in
+            schema.fields.iter().zip(footer.file_metadata().schema_descr().columns())
+        {
+            let info = column.self_type().get_basic_info();
+            assert_eq!((info.id(), info.name()), (field.id, field.name.as_str()));
+            assert_eq!(entry.file.value_counts[&field.id], entry.file.rows);
+            assert!(entry.file.lower_bounds.contains_key(&field.id), "{} has bounds", field.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_comes_second_adopts_the_first_ones_proposal() {
+    let world = with_contract(|_| {}).await;
+    let meta = world.upload("flights/2013-01-01.csv", example("2013-01-01.csv")).await;
+    let message = world.queue("stage").drain();
+    world.deliver("stage", &message).await;
+    let first = list_all(&world.lake, "staging/").await.unwrap();
+    // The same again, as SQS may, and the event again, as S3 may.
+    world.deliver("stage", &message).await;
+    world.land_event(s3_event("flights/2013-01-01.csv", &meta)).await.unwrap();
+    assert_eq!(world.queue("stage").drain(), message);
+    assert_eq!(list_all(&world.lake, "staging/").await.unwrap(), first);
+    let promotions = world.queue("promote").drain();
+    assert_eq!(promotions.len(), 2);
+    assert_eq!(world.deliver("promote", &promotions).await, Vec::<String>::new());
+    assert_eq!((world.rows("flights").await, world.view("flights").await.number()), (842, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_of_the_store_at_any_write_lose_nothing() {
+    for write in 0..12 {
+        for fault in [Fault::LostAcknowledgement, Fault::Conflict, Fault::Unavailable] {
+            let world = with_contract(|_| {}).await;
+            (0..write).for_each(|_| world.lake.fail_next(Fault::None));
+            world.lake.fail_next(fault);
+            world.upload("flights/2013-01-01.csv", example("2013-01-01.csv")).await;
+            assert_eq!(world.settle().await, Vec::<String>::new());
+            assert_eq!(world.rows("flights").await, 842, "{fault:?} at write {write}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_replay_stages_again_and_outranks() {
+    let world = with_contract(|_| {}).await;
+    world.upload("flights/2013-01-01.csv", example("2013-01-01.csv")).await;
+    world.settle().await;
+    let request =
+        json!({"dataset": "flights", "landed_from": "2013-01-02", "landed_to": "2013-01-02"});
+    world.replay.handle(request, &mut Summary::new("replay", "r")).await.unwrap();
+    world.settle().await;
+    let record = &world.records("flights", "2013-01-01.csv").await[0];
+    assert_eq!((record.order.epoch, record.state), (1, State::Published));
+    assert_eq!((world.rows("flights").await, world.view("flights").await.number()), (842, 2));
+}
+
+#[tokio::test]
+async fn a_missing_raw_object_and_a_loop_fail_their_messages() {
+    let world = with_contract(|_| {}).await;
+    let gone = bodies(&event("stage.json"));
+    assert_eq!(world.deliver("stage", &gone).await, gone);
+    upload_of_the_events(&world);
+    world.land_event(event("land.json")).await.unwrap();
+    let looping = vec![gone[0].replace("\"hop\":0", "\"hop\":9")];
+    assert_eq!(world.deliver("stage", &looping).await, looping);
+    assert_eq!(world.deliver("stage", &gone).await, Vec::<String>::new());
+    assert!(world.land_event(sqs_event(&[])).await.is_ok(), "no records, nothing to do");
+}
