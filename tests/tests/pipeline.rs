@@ -206,7 +206,7 @@ async fn a_refused_contract_leaves_the_current_one_and_a_report() {
     let (_, report) = world.lake.get(&reports[0].key).await.unwrap();
     let report: Value = serde_json::from_slice(&report).unwrap();
     assert!(report["why"].as_str().unwrap().contains("needs a higher version"), "{report}");
-    assert_eq!(list_all(&world.lake, "contracts/flights/uploads/").await.unwrap().len(), 4);
+    assert_eq!(list_all(&world.lake, "raw/_contracts/flights/").await.unwrap().len(), 4);
 }
 
 /// Everything about bad input that must hold at once: a clear verdict, raw kept, nothing published.

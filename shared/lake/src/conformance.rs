@@ -206,3 +206,14 @@ pub async fn queue_delivers(queue: &dyn Queue) {
     assert_eq!(got, sent);
     assert_eq!(queue.receive(Duration::ZERO).await.unwrap(), []);
 }
+
+/// A message that was released comes again at once, and says how often it came.
+pub async fn queue_releases(queue: &dyn Queue) {
+    let message = Outgoing { body: "again".into(), group: "flights".into() };
+    queue.send(&[message]).await.unwrap();
+    let first = queue.receive(Duration::from_secs(5)).await.unwrap().remove(0);
+    queue.release(&first.receipt, Duration::ZERO).await.unwrap();
+    let second = queue.receive(Duration::from_secs(5)).await.unwrap().remove(0);
+    assert_eq!((second.body.as_str(), second.receives), ("again", 2));
+    queue.delete(&second.receipt).await.unwrap();
+}

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! raw/<dataset>/<source>/<raw id>                        land
+//! raw/_contracts/<dataset>/<raw id>                      land
 //! contracts/<dataset>/<version>.json  current.json       land
-//! contracts/<dataset>/uploads/<raw id>.json  refused/…   land
 //! staging/<dataset>/<raw id>/<order>/proposal.json       stage
 //! staging/<dataset>/<raw id>/<order>/decision.json       people
 //! quarantine/<dataset>/<raw id>/<order>-<n>.rows .jsonl  stage
@@ -59,7 +59,7 @@ pub fn contract_pointer(dataset: &Dataset) -> String {
 
 /// A contract as it was uploaded, kept whatever becomes of it.
 pub fn contract_upload(dataset: &Dataset, upload: &RawId) -> String {
-    format!("contracts/{dataset}/uploads/{upload}.json")
+    format!("raw/_contracts/{dataset}/{upload}")
 }
 
 /// Why an uploaded contract was refused.

@@ -345,6 +345,16 @@ impl Queue for MemoryQueue {
         Ok(messages)
     }
 
+    /// The delay is not kept: nothing here waits.
+    async fn release(&self, receipt: &str, _delay: Duration) -> Result<(), QueueError> {
+        self.cloud.1.count("sqs", "ChangeMessageVisibility");
+        let mut state = self.cloud.lock();
+        if let Some((queue, message)) = state.taken.remove(receipt) {
+            state.queues.entry(queue).or_default().push_back(message);
+        }
+        Ok(())
+    }
+
     async fn delete(&self, receipt: &str) -> Result<(), QueueError> {
         self.cloud.1.count("sqs", "DeleteMessage");
         self.cloud.lock().taken.remove(receipt);

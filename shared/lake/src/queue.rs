@@ -47,6 +47,9 @@ pub trait Queue: Send + Sync {
     /// Takes up to ten messages, waiting for the first at most `wait`.
     async fn receive(&self, wait: Duration) -> Result<Vec<Received>, QueueError>;
 
+    /// Has a message that was taken come again after `delay`, instead of when its visibility time-out ends.
+    async fn release(&self, receipt: &str, delay: Duration) -> Result<(), QueueError>;
+
     /// Removes a message that was taken.
     async fn delete(&self, receipt: &str) -> Result<(), QueueError>;
 }

@@ -51,6 +51,7 @@ async fn memory() {
     let sha256 = store.head("t/copy", None).await.unwrap().sha256;
     assert_eq!(sha256.as_deref(), Some(SHA256_OF_OLD));
     suite::queue_delivers(&cloud.queue("q")).await;
+    suite::queue_releases(&cloud.queue("q")).await;
 }
 
 #[tokio::test]
@@ -128,7 +129,9 @@ mod remote {
         let (clients, admin) = (Clients::from_env().await, admin::Admin::new(&endpoint).await);
         let store = clients.bucket(admin.versioned_bucket().await);
         remote(&store, CopyCondition::Off).await;
-        suite::queue_delivers(&clients.queue(admin.queue().await)).await;
+        let queue = clients.queue(admin.queue().await);
+        suite::queue_delivers(&queue).await;
+        suite::queue_releases(&queue).await;
         let counted = clients.requests().take();
         for operation in
             ["s3:PutObject", "s3:CopyObject", "s3:UploadPartCopy", "sqs:SendMessageBatch"]
@@ -136,6 +139,7 @@ mod remote {
             assert!(counted.contains_key(operation), "{operation} in {counted:?}");
         }
         known_gaps(&store).await;
+        admin.known_gaps(store.bucket()).await;
     }
 
     /// What S3 does and the emulator does not. When one of these fails, the gap is closed: assert the real thing.
@@ -160,6 +164,7 @@ mod remote {
 
     /// Makes buckets and queues, which no function of ours may.
     mod admin {
+        use aws_smithy_types::error::metadata::ProvideErrorMetadata;
         use sluicegate_lake::{Ambient, System};
 
         pub(super) struct Admin {
@@ -191,6 +196,58 @@ mod remote {
                 let request = self.s3.put_bucket_versioning().bucket(&name);
                 request.versioning_configuration(on).send().await.unwrap();
                 name
+            }
+
+            /// What AWS does and the emulator does not, of what our stores never ask for.
+            pub(super) async fn known_gaps(&self, bucket: &str) {
+                use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType};
+                let small = self.two_small_parts(bucket).await;
+                assert!(
+                    small.is_some(),
+                    "gap closed: parts below 5 MiB are refused (EntityTooSmall)"
+                );
+                let whole = self
+                    .s3
+                    .create_multipart_upload()
+                    .bucket(bucket)
+                    .key("gap/full-object")
+                    .checksum_algorithm(ChecksumAlgorithm::Crc32)
+                    .checksum_type(ChecksumType::FullObject)
+                    .send()
+                    .await
+                    .unwrap();
+                assert_ne!(
+                    whole.checksum_type(),
+                    Some(&ChecksumType::FullObject),
+                    "gap closed: FULL_OBJECT checksums are kept"
+                );
+                let arn = "arn:aws:sqs:us-east-1:000000000000:none";
+                let moved = self.sqs.start_message_move_task().source_arn(arn).send().await;
+                let code = moved.err().and_then(|e| e.code().map(str::to_owned));
+                assert_eq!(
+                    code.as_deref(),
+                    Some("InvalidAction"),
+                    "gap closed: StartMessageMoveTask"
+                );
+            }
+
+            /// Completes an upload of two parts of one byte, if that is allowed.
+            async fn two_small_parts(&self, bucket: &str) -> Option<String> {
+                use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+                let key = "gap/small-parts";
+                let upload = self.s3.create_multipart_upload().bucket(bucket).key(key);
+                let id = upload.send().await.unwrap().upload_id.unwrap();
+                let mut parts = CompletedMultipartUpload::builder();
+                for number in 1..=2 {
+                    let part = self.s3.upload_part().bucket(bucket).key(key).upload_id(&id);
+                    let part =
+                        part.part_number(number).body(b"x".to_vec().into()).send().await.unwrap();
+                    let done = CompletedPart::builder().part_number(number).set_e_tag(part.e_tag);
+                    parts = parts.parts(done.build());
+                }
+                let complete = self.s3.complete_multipart_upload().bucket(bucket).key(key);
+                let complete = complete.upload_id(&id).multipart_upload(parts.build());
+                complete.send().await.ok().map(|done| done.e_tag.unwrap_or_default())
             }
 
             pub(super) async fn queue(&self) -> String {

@@ -1,5 +1,7 @@
 //! SQS batches: every message has its own outcome, and one bad body fails one message.
 
+use std::time::Duration;
+
 use aws_lambda_events::event::sqs::SqsMessage;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +36,52 @@ impl BatchResponse {
     pub fn fail(&mut self, id: &str, error: &HandlerError, summary: &mut Summary) {
         summary.failure(error);
         self.batch_item_failures.push(ItemFailure { item_identifier: id.to_owned() });
+    }
+}
+
+/// A message of a batch, as far as is needed to have it come again soon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Receipt {
+    id: String,
+    pub(crate) receipt: String,
+    pub(crate) queue_arn: String,
+    receives: u32,
+}
+
+impl Receipt {
+    /// The receipts of an event; none if it is no batch.
+    pub(crate) fn all(event: &Value) -> Vec<Self> {
+        let records = event.get("Records").and_then(Value::as_array).into_iter().flatten();
+        let text = |record: &Value, name: &str| record.get(name)?.as_str().map(str::to_owned);
+        let receipts = records.filter_map(|record| {
+            let receives = record.pointer("/attributes/ApproximateReceiveCount");
+            Some(Self {
+                id: text(record, "messageId")?,
+                receipt: text(record, "receiptHandle")?,
+                queue_arn: text(record, "eventSourceARN")?,
+                receives: receives
+                    .and_then(Value::as_str)
+                    .and_then(|n| n.parse().ok())
+                    .unwrap_or(1),
+            })
+        });
+        receipts.collect()
+    }
+
+    /// Those that an answer reports as failed; all of them, where there is no answer.
+    pub(crate) fn failed(receipts: Vec<Self>, answer: Option<&Value>) -> Vec<Self> {
+        let Some(answer) = answer else { return receipts };
+        let failures =
+            answer.get("batchItemFailures").and_then(Value::as_array).into_iter().flatten();
+        let failed: Vec<_> = failures.filter_map(|f| f.get("itemIdentifier")?.as_str()).collect();
+        receipts.into_iter().filter(|r| failed.contains(&r.id.as_str())).collect()
+    }
+
+    /// Half a minute after the first failure, doubling, at most a quarter of an hour: the visibility time-out is made for
+    /// functions that die, and much longer.
+    pub(crate) fn delay(&self) -> Duration {
+        let doubled = 30u64.saturating_mul(1 << self.receives.saturating_sub(1).min(8));
+        Duration::from_secs(doubled.min(900))
     }
 }
 
@@ -100,5 +148,22 @@ mod tests {
         assert_eq!(answer, json!({"batchItemFailures": [{"itemIdentifier": "b"}]}));
         assert_eq!((summary.outcomes.messages, summary.outcomes.failures), (3, 1));
         assert!(envelopes::<u32>(json!({}), &mut response, &mut summary).is_err());
+    }
+
+    #[test]
+    fn failed_messages_come_again_soon_and_ever_later() {
+        let record = |id: &str, receives: &str| {
+            json!({"messageId": id, "receiptHandle": format!("r{id}"), "eventSourceARN": "arn:aws:sqs:r:1:q",
+                   "attributes": {"ApproximateReceiveCount": receives}})
+        };
+        let event = json!({"Records": [record("a", "1"), record("b", "3"), record("c", "99")]});
+        let receipts = Receipt::all(&event);
+        let delays: Vec<_> = receipts.iter().map(|r| r.delay().as_secs()).collect();
+        assert_eq!(delays, [30, 120, 900]);
+        let answer = json!({"batchItemFailures": [{"itemIdentifier": "b"}]});
+        let failed = Receipt::failed(receipts.clone(), Some(&answer));
+        assert_eq!(failed.iter().map(|r| r.receipt.as_str()).collect::<Vec<_>>(), ["rb"]);
+        assert_eq!(Receipt::failed(receipts, None).len(), 3);
+        assert_eq!(Receipt::all(&json!({"dataset": "flights"})), []);
     }
 }

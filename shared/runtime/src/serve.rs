@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use sluicegate_lake::aws::Clients;
-use sluicegate_lake::{Ambient, QueueError, StoreError, System};
+use sluicegate_lake::{Ambient, Queue, QueueError, StoreError, System};
 
 use crate::Summary;
+use crate::batch::Receipt;
 
 /// What a function is connected to.
 #[derive(Clone)]
@@ -80,10 +81,12 @@ pub async fn serve<H>(
             summary.cold(init_ms);
         }
         let began = cloud.ambient.now();
+        let receipts = Receipt::all(&event.payload);
         let outcome = handle(handler, event.payload, &mut summary).await;
         if let Err(error) = &outcome {
             summary.failure(error);
         }
+        release(cloud, Receipt::failed(receipts, outcome.as_ref().ok())).await;
         let now = cloud.ambient.now();
         let duration_ms = now.as_millisecond() - began.as_millisecond();
         let line = summary.line(now, duration_ms, &cloud.clients.requests().take());
@@ -92,6 +95,17 @@ pub async fn serve<H>(
         outcome
     }))
     .await
+}
+
+/// Has failed messages come again sooner than their visibility time-out.
+async fn release(cloud: &Cloud, failed: Vec<Receipt>) {
+    for receipt in failed {
+        let Some(queue) = cloud.clients.queue_of_arn(&receipt.queue_arn) else { continue };
+        if let Err(error) = queue.release(&receipt.receipt, receipt.delay()).await {
+            // It comes again all the same, only later.
+            tracing::warn!(%error, "a failed message was not released");
+        }
+    }
 }
 
 /// Warnings and errors as JSON lines beside the summary; more with RUST_LOG.

@@ -63,6 +63,17 @@ impl Clients {
         Sqs::new(self.sqs.clone(), url.into())
     }
 
+    /// A queue, by its ARN; `None` if that is not one of a queue.
+    pub fn queue_of_arn(&self, arn: &str) -> Option<Sqs> {
+        let parts: Vec<&str> = arn.split(':').collect();
+        let ["arn", partition, "sqs", region, account, name] = parts.as_slice() else {
+            return None;
+        };
+        let domain = if *partition == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" };
+        // Requests go to the client's own endpoint; the URL only names the queue.
+        Some(self.queue(format!("https://sqs.{region}.{domain}/{account}/{name}")))
+    }
+
     /// The requests made, counted since last taken.
     pub fn requests(&self) -> &Requests {
         &self.requests

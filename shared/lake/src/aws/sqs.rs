@@ -109,6 +109,13 @@ impl Queue for Sqs {
         Ok(messages.collect())
     }
 
+    async fn release(&self, receipt: &str, delay: Duration) -> Result<(), QueueError> {
+        let request = self.client.change_message_visibility().queue_url(&self.url);
+        let seconds = i32::try_from(delay.as_secs()).unwrap_or(i32::MAX);
+        let request = request.receipt_handle(receipt).visibility_timeout(seconds);
+        request.send().await.map(|_| ()).map_err(|e| queue(&e))
+    }
+
     async fn delete(&self, receipt: &str) -> Result<(), QueueError> {
         let request = self.client.delete_message().queue_url(&self.url).receipt_handle(receipt);
         request.send().await.map(|_| ()).map_err(|e| queue(&e))
