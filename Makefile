@@ -10,7 +10,7 @@ PIP_FLAGS := --quiet --no-input
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help preflight setup demo test test-rust test-template test-e2e test-long lint-template sam-local example clean
+.PHONY: help preflight setup demo test test-rust test-template test-e2e test-long lint-template sam-local bench example clean
 
 help:
 	@echo 'make demo            the whole pipeline on this machine, with a month of real flights'
@@ -18,6 +18,7 @@ help:
 	@echo 'make test-long       a year of flights, functions killed on the way'
 	@echo 'make lint-template   sam validate --lint and cfn-lint (installs sam, 342 MB)'
 	@echo 'make sam-local       the functions under sam local invoke, in a container'
+	@echo 'make bench           the tables of docs/benchmarks.md'
 	@echo 'make clean           removes what was built and downloaded'
 
 preflight:
@@ -65,6 +66,16 @@ lint-template: setup $(LOCAL)/sam.ready
 
 sam-local: setup $(LOCAL)/sam.ready
 	PATH="$(CURDIR)/$(LOCAL)/sam/bin:$$PATH" infra/sam-local.sh
+
+# The tables of docs/benchmarks.md. Optimised as deployed: fat LTO takes minutes a binary.
+bench: setup $(LOCAL)/bench.ready
+	cargo build --locked --release -p sluicegate-land -p sluicegate-stage -p sluicegate-promote -p sluicegate-replay --bins --example stage_file
+	@$(RUN) bench.coldstart
+	@$(RUN) bench.lineitem
+
+$(LOCAL)/bench.ready: requirements/bench.txt $(LOCAL)/readers.ready
+	@$(READERS)/pip install $(PIP_FLAGS) --no-deps -r $<
+	@touch $@
 
 # Rewrites examples/flights from its source: the same bytes every time.
 example: $(LOCAL)/flights.ready

@@ -138,6 +138,8 @@ def _environment(port: int, endpoint: str, scratch: Path) -> dict[str, str]:
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
+        # Its MQTT broker would listen on every address, whatever BIND_HOST says.
+        "IOT_MTLS_ENABLED": "0",
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": KEY_ID,
         "AWS_SECRET_ACCESS_KEY": SECRET,
