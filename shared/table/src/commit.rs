@@ -12,33 +12,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use jiff::Timestamp;
-use serde::Serialize;
-use sluicegate_contract::{Contract, Version};
-use sluicegate_lake::cas::{Backoff, Creation, Swap, Writer};
+use sluicegate_lake::cas::{Backoff, Swap, Writer};
 use sluicegate_lake::{
     Ambient, Dataset, Expected, Order, RawId, Source, Store, StoreError, keys, list_all,
 };
-use uuid::Uuid;
 
 use crate::contracts::{ContractError, current_contract};
 use crate::iceberg::FormatError;
-use crate::iceberg::list::{self, ManifestFile};
-use crate::iceberg::manifest::{self, Entry, Status};
-use crate::iceberg::metadata::{Snapshot, TableMetadata};
-use crate::iceberg::schema::{PartitionSpec, Schema};
 use crate::invariants::{self, Invariant, Violation};
-use crate::ledger::{Record, State};
-use crate::mapping::{partition_by, table_schema};
+use crate::ledger::Record;
 use crate::plan::{Change, Incoming, NoPlan, Plan, Policy, plan};
 use crate::proposal::{Decision, Proposal};
-use crate::view::{CHANGES, COMMIT, CONTRACT, LEDGER, View, base_of};
+use crate::tree::PAGE_WEIGHT;
+use crate::view::View;
+use crate::write::NewTree;
 
 /// Requests under way at once for one commit.
-const AT_ONCE: usize = 16;
-/// Snapshots and earlier files that the metadata lists; readers parse them all.
-const RETAINED_SNAPSHOTS: usize = 200;
-const LOGGED_FILES: usize = 100;
+pub(crate) const AT_ONCE: usize = 16;
 
 /// A proposal that a message asks to be promoted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -129,11 +119,22 @@ pub async fn commit(
     dataset: &Dataset,
     wanted: &[Wanted],
 ) -> Result<Report, CommitError> {
+    commit_in_pages(store, ambient, dataset, wanted, PAGE_WEIGHT).await
+}
+
+/// As [`commit`], with pages of another weight: small ones let a test have a deep table of few files.
+pub async fn commit_in_pages(
+    store: &dyn Store,
+    ambient: &dyn Ambient,
+    dataset: &Dataset,
+    wanted: &[Wanted],
+    page_weight: usize,
+) -> Result<Report, CommitError> {
     let mut known = Known::default();
     let mut attempts = 0;
     loop {
         attempts += 1;
-        match attempt(store, ambient, dataset, wanted, &mut known).await? {
+        match attempt(store, ambient, dataset, wanted, page_weight, &mut known).await? {
             Some(mut report) => {
                 report.attempts = attempts;
                 return Ok(report);
@@ -150,9 +151,12 @@ async fn attempt(
     ambient: &dyn Ambient,
     dataset: &Dataset,
     wanted: &[Wanted],
+    page_weight: usize,
     known: &mut Known,
 ) -> Result<Option<Report>, CommitError> {
-    let view = View::read(store, dataset).await?;
+    let mut view = View::open(store, dataset).await?;
+    let pages = view.root.pages_for(wanted.iter().map(|w| &w.raw_id));
+    view.load(store, dataset, pages).await?;
     let is_news = |w: &&Wanted| {
         view.ledger.records.get(&w.raw_id).is_none_or(|record| record.order < w.order)
     };
@@ -161,6 +165,8 @@ async fn attempt(
         return Ok(Some(report(&view, &Plan::nothing(&view), wanted, None)));
     }
     let versions = list_versions(store, dataset, &news).await?;
+    let pages = versions.values().flatten().filter_map(|id| view.root.page_of(id)).collect();
+    view.load(store, dataset, pages).await?;
     let incoming = read_incoming(store, dataset, &news, known).await?;
     let (_, version) = current_contract(store, dataset).await?.ok_or_else(|| {
         CommitError::Contract(format!("{dataset} has none, though something of it was staged"))
@@ -185,8 +191,9 @@ async fn attempt(
     files_exist(store, &plan, known).await?;
     let number = view.number() + 1;
     let writer = Writer::new(store, ambient);
-    let file =
-        write_tree(&writer, store, dataset, &view, &plan, &contract, &version, number, now).await?;
+    let tree =
+        NewTree { writer: &writer, store, dataset, view: &view, plan: &plan, number, page_weight };
+    let file = tree.write(&contract, &version, now).await?;
     let expected = view.pointer.clone().map_or(Expected::Nothing, Expected::Tag);
     let swapped = writer.swap(&keys::table_pointer(dataset), Bytes::from(file), &expected).await?;
     Ok((swapped == Swap::Done).then(|| report(&view, &plan, wanted, Some(number))))
@@ -201,6 +208,7 @@ impl Plan {
             removed: BTreeSet::new(),
             partitions: Vec::new(),
             changed: BTreeSet::new(),
+            touched: BTreeSet::new(),
         }
     }
 }
@@ -220,15 +228,17 @@ async fn list_versions(
     news: &BTreeSet<&Wanted>,
 ) -> Result<BTreeMap<Source, BTreeSet<RawId>>, CommitError> {
     let sources: BTreeSet<Source> = news.iter().map(|w| w.source.clone()).collect();
-    futures::stream::iter(sources)
-        .map(|source| async move {
-            let listed = list_all(store, &keys::raw_of_source(dataset, &source)).await?;
-            let ids = listed.iter().filter_map(|o| keys::parse_raw(&o.key)).map(|(_, _, id)| id);
-            Ok((source, ids.collect()))
-        })
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await
+    let listed = futures::stream::iter(sources).map(|source| async move {
+        let listed = list_all(store, &keys::raw_of_source(dataset, &source)).await?;
+        let ids = listed.iter().filter_map(|o| keys::parse_raw(&o.key)).map(|(_, _, id)| id);
+        Ok::<_, CommitError>((source, ids.collect()))
+    });
+    let mut versions: BTreeMap<Source, BTreeSet<RawId>> =
+        listed.buffer_unordered(AT_ONCE).try_collect().await?;
+    for w in news {
+        versions.entry(w.source.clone()).or_default().insert(w.raw_id.clone());
+    }
+    Ok(versions)
 }
 
 /// Reads the proposals once, and the decisions anew at every attempt.
@@ -340,205 +350,4 @@ async fn files_exist(store: &dyn Store, plan: &Plan, known: &mut Known) -> Resul
 
 fn pub_4(detail: String) -> CommitError {
     Violation { invariant: Invariant::Pub4, detail }.into()
-}
-
-/// Writes manifests, ledger, change list, manifest list and metadata; answers with the name for the pointer.
-#[allow(clippy::too_many_arguments, reason = "the whole of a commit comes together here")]
-async fn write_tree(
-    writer: &Writer<'_>,
-    store: &dyn Store,
-    dataset: &Dataset,
-    view: &View,
-    plan: &Plan,
-    contract: &Contract,
-    version: &Version,
-    number: i64,
-    now: Timestamp,
-) -> Result<String, CommitError> {
-    let uuid = writer.attempt();
-    let snapshot_id = snapshot_id(uuid);
-    let base = base_of(store, dataset);
-    let mut metadata = next_metadata(store, dataset, view, contract, version, uuid, now);
-    let mut described = Vec::new();
-    for (spec, entries) in entries_by_spec(view, plan, &mut metadata, snapshot_id, number) {
-        let schema = metadata.current_schema().ok_or(FormatError::Missing { field: "schema" })?;
-        let bytes = manifest::write(schema, &spec, &entries)?;
-        let name = format!("{uuid}-m{}.avro", spec.id);
-        let length = bytes.len() as u64;
-        described.push(ManifestFile::describe(
-            format!("{base}{name}"),
-            length,
-            &spec,
-            &entries,
-            snapshot_id,
-            number,
-        ));
-        create(writer, dataset, &name, bytes).await?;
-    }
-    let (ledger, changes) = (format!("{uuid}-ledger.json"), format!("{uuid}-changes.json"));
-    create(writer, dataset, &ledger, json(&plan.ledger)?).await?;
-    create(
-        writer,
-        dataset,
-        &changes,
-        json(&ChangeList { v: 1, number, partitions: &plan.partitions })?,
-    )
-    .await?;
-    let parent = metadata.current_snapshot_id;
-    let listed = format!("snap-{snapshot_id}-{uuid}.avro");
-    create(writer, dataset, &listed, list::write(snapshot_id, parent, number, &described)?).await?;
-    let mut summary = totals(view, plan);
-    summary.insert(LEDGER.to_owned(), ledger);
-    summary.insert(CHANGES.to_owned(), changes);
-    summary.insert(COMMIT.to_owned(), uuid.to_string());
-    summary.insert(CONTRACT.to_owned(), version.sequence.to_string());
-    let snapshot = Snapshot {
-        snapshot_id,
-        parent_snapshot_id: parent,
-        sequence_number: number,
-        timestamp_ms: now.as_millisecond(),
-        manifest_list: format!("{base}{listed}"),
-        summary,
-        schema_id: Some(metadata.current_schema_id),
-    };
-    let file = format!("{number:05}-{uuid}");
-    let metadata = metadata.with_snapshot(snapshot, RETAINED_SNAPSHOTS).to_json()?;
-    create(writer, dataset, &format!("{file}.metadata.json"), metadata).await?;
-    Ok(file)
-}
-
-#[derive(Serialize)]
-struct ChangeList<'a> {
-    v: u32,
-    number: i64,
-    partitions: &'a [crate::plan::PartitionChange],
-}
-
-fn json(value: &impl Serialize) -> Result<Vec<u8>, CommitError> {
-    serde_json::to_vec(value).map_err(|e| CommitError::Corrupt(e.to_string()))
-}
-
-async fn create(
-    writer: &Writer<'_>,
-    dataset: &Dataset,
-    name: &str,
-    bytes: Vec<u8>,
-) -> Result<(), CommitError> {
-    let key = keys::metadata(dataset, name);
-    match writer.create(&key, bytes).await? {
-        Creation::Made => Ok(()),
-        // Names carry the attempt: nobody else can have made it.
-        Creation::Found(_) => Err(CommitError::Corrupt(format!("{key} was there already"))),
-    }
-}
-
-/// A positive number that no other commit has.
-fn snapshot_id(uuid: Uuid) -> i64 {
-    let (high, _) = uuid.as_u64_pair();
-    i64::try_from(high >> 1).unwrap_or(i64::MAX).max(1)
-}
-
-/// The metadata to build on: the present one, or that of a new table, with the current contract's schema.
-fn next_metadata(
-    store: &dyn Store,
-    dataset: &Dataset,
-    view: &View,
-    contract: &Contract,
-    version: &Version,
-    uuid: Uuid,
-    now: Timestamp,
-) -> TableMetadata {
-    let schema = table_schema(contract, version);
-    let by: Vec<_> = partition_by(contract, version).iter().map(|b| b.field()).collect();
-    let Some(metadata) = &view.metadata else {
-        let unpartitioned = PartitionSpec { id: 0, fields: Vec::new() };
-        let location = store.uri(&keys::table(dataset));
-        let empty = TableMetadata::new(uuid, location, schema, unpartitioned, now.as_millisecond());
-        let mut metadata = empty.with_spec(by);
-        metadata.properties.insert("sluicegate.dataset".to_owned(), dataset.to_string());
-        return metadata;
-    };
-    let file = view.file.as_deref().unwrap_or_default();
-    let file = format!("{}{file}.metadata.json", base_of(store, dataset));
-    let logged = metadata.with_previous_file(file, LOGGED_FILES).with_spec(by);
-    if version.sequence <= view.contract_sequence() {
-        return logged;
-    }
-    logged.with_schema(loosened(schema, metadata.current_schema()))
-}
-
-/// A schema under which files of the one before can be read: what they may lack is not required.
-fn loosened(mut schema: Schema, before: Option<&Schema>) -> Schema {
-    let required = |id: i32| {
-        before.is_none_or(|b| b.fields.iter().any(|field| field.id == id && field.required))
-    };
-    for field in &mut schema.fields {
-        field.required &= required(field.id);
-    }
-    schema
-}
-
-/// The entries of the new snapshot, a manifest for each partition spec.
-fn entries_by_spec(
-    view: &View,
-    plan: &Plan,
-    metadata: &mut TableMetadata,
-    snapshot_id: i64,
-    number: i64,
-) -> Vec<(PartitionSpec, Vec<Entry>)> {
-    let default = metadata.default_spec_id;
-    let mut entries: BTreeMap<i32, Vec<Entry>> = BTreeMap::new();
-    for (path, (spec, entry)) in &view.files {
-        let mut entry = entry.clone();
-        if plan.removed.contains(path) {
-            (entry.status, entry.snapshot_id) = (Status::Deleted, snapshot_id);
-        } else {
-            entry.status = Status::Existing;
-        }
-        entries.entry(*spec).or_default().push(entry);
-    }
-    for (by, file) in &plan.added {
-        *metadata = metadata.with_spec(by.iter().map(|b| b.field()).collect());
-        entries.entry(metadata.default_spec_id).or_default().push(Entry {
-            status: Status::Added,
-            snapshot_id,
-            sequence_number: number,
-            file_sequence_number: number,
-            file: file.clone(),
-        });
-    }
-    metadata.default_spec_id = default;
-    let spec = |id: i32| metadata.partition_specs.iter().find(|s| s.id == id).cloned();
-    entries.into_iter().filter_map(|(id, entries)| Some((spec(id)?, entries))).collect()
-}
-
-/// A snapshot's summary in Iceberg's own keys.
-fn totals(view: &View, plan: &Plan) -> BTreeMap<String, String> {
-    let gone = || view.files.iter().filter(|(path, _)| plan.removed.contains(*path));
-    let gone_rows: u64 = gone().map(|(_, (_, e))| e.file.rows).sum();
-    let gone_bytes: u64 = gone().map(|(_, (_, e))| e.file.bytes).sum();
-    let new_rows: u64 = plan.added.iter().map(|(_, f)| f.rows).sum();
-    let new_bytes: u64 = plan.added.iter().map(|(_, f)| f.bytes).sum();
-    let (gone_files, new_files) = (plan.removed.len() as u64, plan.added.len() as u64);
-    let before = |key: fn(&Entry) -> u64| view.files.values().map(|(_, e)| key(e)).sum::<u64>();
-    let operation = if gone_files > 0 { "overwrite" } else { "append" };
-    let records = plan.ledger.records.values();
-    let held = records.filter(|r| r.state == State::Held).count();
-    let pairs = [
-        ("added-data-files", new_files),
-        ("added-records", new_rows),
-        ("added-files-size", new_bytes),
-        ("deleted-data-files", gone_files),
-        ("deleted-records", gone_rows),
-        ("removed-files-size", gone_bytes),
-        ("total-data-files", view.files.len() as u64 + new_files - gone_files),
-        ("total-records", before(|e| e.file.rows) + new_rows - gone_rows),
-        ("total-files-size", before(|e| e.file.bytes) + new_bytes - gone_bytes),
-        ("total-delete-files", 0),
-        ("total-position-deletes", 0),
-        ("total-equality-deletes", 0),
-        ("sluicegate.held", held as u64),
-    ];
-    let pairs = pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_string()));
-    pairs.chain([("operation".to_owned(), operation.to_owned())]).collect()
 }

@@ -1,6 +1,9 @@
 //! What must hold of every snapshot, as named values, checked before each swap. A violation is never published: it is a
 //! defect of ours, and the group that showed it fails.
 //!
+//! They are checked of the sources that a plan touches: all of their records and files were read, and a plan changes
+//! nothing else.
+//!
 //! RAW-1 (a raw object never changes) and the atomicity half of PUB-3 rest on the store's conditions; AUD-1 is held by
 //! the type of a verdict; RAW-2 by that of a record, which has one state. PUB-4 needs the store: `commit` looks each new
 //! file up.
@@ -11,7 +14,7 @@ use std::fmt;
 use sluicegate_contract::Reupload;
 use sluicegate_lake::Source;
 
-use crate::ledger::State;
+use crate::ledger::{Record, State};
 use crate::plan::{Change, Plan};
 use crate::view::{View, raw_id_of};
 
@@ -69,7 +72,9 @@ pub fn check(view: &View, plan: &Plan, reupload: Reupload) -> Result<(), Violati
     let mut published: BTreeMap<&Source, u32> = BTreeMap::new();
     let mut holders = BTreeSet::new();
     let mut rows = 0;
-    for record in plan.ledger.records.values().filter(|r| r.state == State::Published) {
+    let is_touched = |record: &Record| plan.touched.contains(&record.source);
+    let records = || plan.ledger.records.values().filter(|r| is_touched(r));
+    for record in records().filter(|r| r.state == State::Published) {
         let versions = published.entry(&record.source).or_default();
         *versions += 1;
         ensure(*versions == 1 || reupload == Reupload::Append, Invariant::Src1, || {
@@ -83,7 +88,10 @@ pub fn check(view: &View, plan: &Plan, reupload: Reupload) -> Result<(), Violati
             })?;
         }
     }
-    let kept = view.files.iter().filter(|(path, _)| !plan.removed.contains(*path));
+    let record_of = |path: &str| plan.ledger.records.get(&raw_id_of(path)?);
+    let kept = view.files.iter().filter(|(path, _)| {
+        !plan.removed.contains(*path) && record_of(path).is_none_or(is_touched)
+    });
     let kept: BTreeMap<&str, u64> = kept.map(|(p, (_, e))| (p.as_str(), e.file.rows)).collect();
     let mut files = kept;
     for (_, file) in &plan.added {

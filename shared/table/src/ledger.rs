@@ -88,7 +88,7 @@ impl Record {
     }
 }
 
-/// All records of a dataset, by raw id, which is by landing time.
+/// Records by raw id, which is by landing time: all of a dataset's, or a page of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Page", into = "Page")]
 pub struct Ledger {

@@ -2,7 +2,7 @@
 //!
 //! * [`iceberg`]: the format, pure.
 //! * [`Proposal`]: what staging a raw object came to, and [`Decision`] what a person made of a held one.
-//! * [`Ledger`]: one record for every raw object ever promoted.
+//! * [`Ledger`]: one record for every raw object ever promoted; [`tree`]: its pages, and the manifests beside them.
 //! * [`plan`]: what a group of proposals makes of a table, pure; [`invariants`]: what must hold of it.
 //! * [`commit`]: reads, plans, checks, writes, and swaps the pointer; the only module here that does I/O.
 //!
@@ -16,7 +16,9 @@ mod ledger;
 mod mapping;
 pub mod plan;
 mod proposal;
+pub mod tree;
 mod view;
+mod write;
 
 pub use contracts::{ContractError, current_contract};
 pub use ledger::{Ledger, Record, State};

@@ -73,6 +73,8 @@ pub struct Plan {
     pub partitions: Vec<PartitionChange>,
     /// Raw ids whose records changed.
     pub changed: BTreeSet<RawId>,
+    /// Sources whose versions were ranked; all of their records were seen.
+    pub touched: BTreeSet<Source>,
 }
 
 impl Plan {
@@ -151,7 +153,8 @@ pub fn plan(
         .collect();
     let added =
         fresh.iter().flat_map(|p| p.files.iter().map(|f| (p.partition_by.clone(), f.clone())));
-    Ok(Plan { added: added.collect(), ledger, removed, partitions, changed })
+    let touched = versions.keys().cloned().collect();
+    Ok(Plan { added: added.collect(), ledger, removed, partitions, changed, touched })
 }
 
 fn record_is_held(proposal: &Proposal) -> bool {
@@ -255,11 +258,17 @@ fn decide_lateness(
         }
     }
     let by_raw_id: BTreeMap<&RawId, &Proposal> = fresh.iter().map(|p| (&p.raw_id, *p)).collect();
-    // In landing order; `watermark` trails by the second that is being read.
-    let (mut watermark, mut this_second) = (i64::MIN, (Timestamp::MIN, i64::MIN));
+    // In landing order; `watermark` trails by the second that is being read. Pages that were not read end in an earlier
+    // second than any record that follows them here (`Root::pages_for`), so their newest event is all that counts.
     let lateness = i64::try_from(policy.allowed_lateness.as_micros()).unwrap_or(i64::MAX);
+    let unread = view.root.pages.iter().enumerate().filter(|(i, _)| !view.loaded.contains(i));
+    let mut unread = unread.map(|(_, page)| (page.last.landed_at(), page.newest_event)).peekable();
+    let (mut watermark, mut this_second) = (i64::MIN, (Timestamp::MIN, i64::MIN));
     for (id, record) in &mut ledger.records {
         let landed = id.landed_at();
+        while let Some((_, newest)) = unread.next_if(|(last, _)| *last < landed) {
+            watermark = watermark.max(newest.map_or(i64::MIN, |n| n.saturating_sub(lateness)));
+        }
         if landed > this_second.0 {
             watermark = watermark.max(this_second.1);
             this_second = (landed, i64::MIN);
@@ -304,8 +313,8 @@ fn partition_changes(
         let spec = specs.iter().find(|s| s.id == spec_id);
         spec.map_or_else(|| "all".to_owned(), |s| s.partition_path(value))
     };
-    let existing: BTreeSet<String> =
-        view.files.values().map(|(spec, e)| name(*spec, e.file.partition)).collect();
+    let known = view.root.pages.iter().flat_map(|page| &page.partitions);
+    let existing: BTreeSet<String> = known.map(|(spec, value)| name(*spec, *value)).collect();
     let mut changes: BTreeMap<String, PartitionChange> = BTreeMap::new();
     let mut touch = |partition: String| {
         let change = if existing.contains(&partition) { Change::Appended } else { Change::Opened };

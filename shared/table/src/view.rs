@@ -1,15 +1,17 @@
-//! One published state of a table, read whole: what a plan starts from.
+//! One published state of a table, as far as it has been read: what a plan starts from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use sluicegate_lake::{Dataset, ETag, RawId, Store, StoreError, keys};
 
-use crate::commit::CommitError;
-use crate::iceberg::list;
+use crate::commit::{AT_ONCE, CommitError};
+use crate::iceberg::list::{self, ManifestFile};
 use crate::iceberg::manifest::{self, Entry, Status};
 use crate::iceberg::metadata::TableMetadata;
 use crate::ledger::Ledger;
+use crate::tree::Root;
 
 /// Keys of a snapshot's summary that are ours.
 pub(crate) const LEDGER: &str = "sluicegate.ledger";
@@ -17,7 +19,7 @@ pub(crate) const CHANGES: &str = "sluicegate.changes";
 pub(crate) const COMMIT: &str = "sluicegate.commit";
 pub(crate) const CONTRACT: &str = "sluicegate.contract-sequence";
 
-/// A table as one snapshot of it says.
+/// A table as one snapshot of it says. Records and files are those of the pages that were read.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     /// The pointer's tag; `None` while there is no table.
@@ -25,14 +27,26 @@ pub struct View {
     /// The name that the pointer holds.
     pub file: Option<String>,
     pub metadata: Option<TableMetadata>,
+    pub root: Root,
+    pub(crate) manifests: Vec<ManifestFile>,
+    /// Indices of the pages that were read.
+    pub(crate) loaded: BTreeSet<usize>,
     /// Live data files by path, each with the spec of its manifest.
     pub files: BTreeMap<String, (i32, Entry)>,
     pub ledger: Ledger,
 }
 
 impl View {
-    /// Reads the table's present state. A dataset without a table is an empty view.
+    /// Reads the table's present state, whole. A dataset without a table is an empty view.
     pub async fn read(store: &dyn Store, dataset: &Dataset) -> Result<Self, CommitError> {
+        let mut view = Self::open(store, dataset).await?;
+        let all = (0..view.root.pages.len()).collect();
+        view.load(store, dataset, all).await?;
+        Ok(view)
+    }
+
+    /// Reads the table's present state without its pages.
+    pub(crate) async fn open(store: &dyn Store, dataset: &Dataset) -> Result<Self, CommitError> {
         let (pointer, hint) = match store.get(&keys::table_pointer(dataset)).await {
             Ok((meta, hint)) => (meta.etag, hint),
             Err(StoreError::Absent { .. }) => return Ok(Self::default()),
@@ -41,37 +55,72 @@ impl View {
         let file = String::from_utf8_lossy(&hint).into_owned();
         let name = format!("{file}.metadata.json");
         let metadata = TableMetadata::from_json(&object(store, dataset, &name).await?)?;
-        let mut view = Self {
-            pointer: Some(pointer),
-            file: Some(file),
-            metadata: None,
-            files: BTreeMap::new(),
-            ledger: Ledger::default(),
-        };
+        let mut view = Self { pointer: Some(pointer), file: Some(file), ..Self::default() };
         if let Some(snapshot) = metadata.current_snapshot() {
             let base = base_of(store, dataset);
-            let name = |path: &str| path.strip_prefix(&base).unwrap_or(path).to_owned();
-            let listed =
-                list::read(&object(store, dataset, &name(&snapshot.manifest_list)).await?)?;
-            for described in listed {
-                let bytes = object(store, dataset, &name(&described.path)).await?;
-                if bytes.len() as u64 != described.length {
-                    return Err(CommitError::Corrupt(format!("{}: wrong length", described.path)));
-                }
-                for entry in manifest::read(&bytes)? {
-                    if entry.status != Status::Deleted {
-                        view.files.insert(entry.file.path.clone(), (described.spec_id, entry));
-                    }
-                }
-            }
-            let ledger = snapshot.summary.get(LEDGER).ok_or_else(|| {
+            let listed = snapshot.manifest_list.strip_prefix(&base);
+            let listed = listed.unwrap_or(&snapshot.manifest_list);
+            let root = snapshot.summary.get(LEDGER).ok_or_else(|| {
                 CommitError::Corrupt(format!("snapshot {} names no ledger", snapshot.snapshot_id))
             })?;
-            view.ledger = serde_json::from_slice(&object(store, dataset, ledger).await?)
-                .map_err(|e| CommitError::Corrupt(format!("{ledger}: {e}")))?;
+            let (listed, bytes) =
+                futures::try_join!(object(store, dataset, listed), object(store, dataset, root))?;
+            view.manifests = list::read(&listed)?;
+            view.root = parse(root, &bytes)?;
+            if view.root.v != Root::FORMAT {
+                return Err(CommitError::Corrupt(format!("{root}: format {}", view.root.v)));
+            }
         }
         view.metadata = Some(metadata);
         Ok(view)
+    }
+
+    /// Reads pages, those that were read before left out.
+    pub(crate) async fn load(
+        &mut self,
+        store: &dyn Store,
+        dataset: &Dataset,
+        pages: BTreeSet<usize>,
+    ) -> Result<(), CommitError> {
+        let missing: Vec<usize> = pages.difference(&self.loaded).copied().collect();
+        let objects = missing.iter().filter_map(|i| self.root.pages.get(*i)).flat_map(|page| {
+            let ledger = std::iter::once((page.ledger.as_str(), true));
+            ledger.chain(page.manifests.iter().map(|name| (name.as_str(), false)))
+        });
+        let objects: Vec<(String, bool)> =
+            objects.map(|(name, is_ledger)| (name.to_owned(), is_ledger)).collect();
+        let read: Vec<(String, bool, Bytes)> = futures::stream::iter(objects)
+            .map(|(name, is_ledger)| async move {
+                let bytes = object(store, dataset, &name).await?;
+                Ok::<_, CommitError>((name, is_ledger, bytes))
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let base = base_of(store, dataset);
+        let specs: BTreeMap<&str, &ManifestFile> = self
+            .manifests
+            .iter()
+            .map(|m| (m.path.strip_prefix(&base).unwrap_or(&m.path), m))
+            .collect();
+        for (name, is_ledger, bytes) in read {
+            if is_ledger {
+                let page: Ledger = parse(&name, &bytes)?;
+                self.ledger.records.extend(page.records);
+                continue;
+            }
+            let described = specs.get(name.as_str()).filter(|m| m.length == bytes.len() as u64);
+            let described = described.ok_or_else(|| {
+                CommitError::Corrupt(format!("{name} is not as the snapshot's list says"))
+            })?;
+            for entry in manifest::read(&bytes)? {
+                if entry.status != Status::Deleted {
+                    self.files.insert(entry.file.path.clone(), (described.spec_id, entry));
+                }
+            }
+        }
+        self.loaded.extend(missing);
+        Ok(())
     }
 
     /// The number of the snapshot, which is its sequence number; 0 for none.
@@ -96,6 +145,10 @@ pub(crate) fn base_of(store: &dyn Store, dataset: &Dataset) -> String {
 pub(crate) fn raw_id_of(path: &str) -> Option<RawId> {
     let (_, name) = path.rsplit_once('/')?;
     name.get(..49)?.parse().ok()
+}
+
+fn parse<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, CommitError> {
+    serde_json::from_slice(bytes).map_err(|e| CommitError::Corrupt(format!("{name}: {e}")))
 }
 
 async fn object(store: &dyn Store, dataset: &Dataset, name: &str) -> Result<Bytes, CommitError> {

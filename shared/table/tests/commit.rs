@@ -16,8 +16,10 @@ use proptest::prelude::*;
 use serde_json::json;
 use sluicegate_contract::{Coverage, Outcome, Reason, Verdict, Version};
 use sluicegate_lake::memory::{Fault, Memory, MemoryStore};
-use sluicegate_lake::{Ambient, Attributes, Dataset, Order, RawId, Seeded, Source, Store, keys};
-use sluicegate_table::commit::{CommitError, Remedy, Report, Wanted, commit};
+use sluicegate_lake::{
+    Ambient, Attributes, Dataset, Order, RawId, Requests, Seeded, Source, Store, keys,
+};
+use sluicegate_table::commit::{CommitError, Remedy, Report, Wanted, commit_in_pages};
 use sluicegate_table::iceberg::manifest::DataFile;
 use sluicegate_table::invariants::Invariant;
 use sluicegate_table::plan::{Change, PartitionChange, RestatedBy};
@@ -26,7 +28,9 @@ use sluicegate_table::{Proposal, Receipt, Record, State, View, partition_by};
 const DAY: i64 = 86_400_000_000;
 
 struct World {
+    page_weight: usize,
     store: MemoryStore,
+    requests: Requests,
     ambient: Seeded,
     dataset: Dataset,
     version: Version,
@@ -49,8 +53,12 @@ impl World {
             },
         });
         let version = Version::next(document.to_string().as_bytes(), None, "u").unwrap().unwrap();
+        let cloud = Memory::default();
         let world = Self {
-            store: Memory::default().bucket("lake"),
+            // Two records a page: every test here is one of a tree.
+            page_weight: 2,
+            store: cloud.bucket("lake"),
+            requests: cloud.requests().clone(),
             ambient: Seeded::new("2013-02-01T00:00:00Z".parse().unwrap(), 1),
             dataset: "flights".parse().unwrap(),
             version,
@@ -128,7 +136,7 @@ impl World {
     }
 
     async fn commit(&self, wanted: &[Wanted]) -> Result<Report, CommitError> {
-        commit(&self.store, &self.ambient, &self.dataset, wanted).await
+        commit_in_pages(&self.store, &self.ambient, &self.dataset, wanted, self.page_weight).await
     }
 
     async fn view(&self) -> View {
@@ -289,6 +297,53 @@ async fn lateness_is_decided_once_against_earlier_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_watermark_is_known_from_pages_that_are_not_read() {
+    let world = World::new("replace").await;
+    let names: Vec<String> = (0..12).map(|i| format!("{i}.csv")).collect();
+    let mut wanted = Vec::new();
+    for (i, name) in (0..).zip(names) {
+        let source: &'static str = name.leak();
+        // The newest day comes first, by itself in its second; the others lie on the first of January.
+        let day = if i == 0 { 20 } else { 0 };
+        wanted.push(world.stage(Staged { source, landed: i, day, ..PLAIN }).await);
+    }
+    for w in &wanted {
+        world.commit(std::slice::from_ref(w)).await.unwrap();
+    }
+    let view = world.view().await;
+    assert_eq!(view.root.pages.len(), 6);
+    assert_tree(&view, 2);
+    let late = view.ledger.records.values().filter(|r| r.late_rows > 0).count();
+    assert_eq!(late, 11, "every one after the first, though its page was never read again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_reads_and_writes_what_it_touches() {
+    let requests = async |files: i64| {
+        let world = World::new("replace").await;
+        let mut wanted = Vec::new();
+        for i in 0..files {
+            let source: &'static str = format!("{i}.csv").leak();
+            wanted.push(world.stage(Staged { source, landed: i, ..PLAIN }).await);
+        }
+        world.commit(&wanted).await.unwrap();
+        assert_tree(&world.view().await, 2);
+        let one = world.stage(Staged { source: "one.csv", landed: files, ..PLAIN }).await;
+        world.requests.take();
+        world.commit(&[one]).await.unwrap();
+        world.requests.take()
+    };
+    let (small, large) = (requests(21).await, requests(401).await);
+    assert_eq!(small, large);
+    let count = |kind: &str| large.get(kind).copied().unwrap_or_default();
+    // Pointer, metadata, root, list, contract and its pointer, ledger page, manifest, proposal.
+    assert_eq!(count("s3:GetObject"), 9);
+    // Ledger page, manifest, root, changes, list, metadata, pointer.
+    assert_eq!(count("s3:PutObject"), 7);
+    assert_eq!((count("s3:ListObjectsV2"), count("s3:HeadObject")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_held_proposal_waits_for_a_decision() {
     let world = World::new("replace").await;
     let held = world.stage(Staged { outcome: Outcome::Hold, ..PLAIN }).await;
@@ -358,6 +413,38 @@ async fn lost_acknowledgements_and_conflicts_publish_once() {
     }
 }
 
+/// What must hold of the pages themselves.
+fn assert_tree(view: &View, page_weight: usize) {
+    let pages = &view.root.pages;
+    for pair in pages.windows(2) {
+        assert!(pair[0].last < pair[1].first, "ranges follow each other");
+    }
+    let mut records = 0;
+    for page in pages {
+        let within = view.ledger.records.range(page.first.clone()..=page.last.clone());
+        let (mut states, mut newest) = (BTreeMap::new(), None);
+        let count = within.clone().count();
+        for (_, record) in within {
+            *states.entry(record.state).or_insert(0) += 1;
+            if record.published_at.is_some() {
+                newest = newest.max(record.event_range.map(|(_, last)| last));
+            }
+        }
+        assert_eq!((&page.states, page.newest_event), (&states, newest));
+        assert!(count <= page_weight, "{count} records in a page of {page_weight}");
+        records += count;
+    }
+    assert_eq!(records, view.ledger.records.len());
+    assert_eq!(view.root.sum(|p| p.files), view.files.len() as u64);
+    assert_eq!(
+        view.root.sum(|p| p.rows),
+        view.files.values().map(|(_, e)| e.file.rows).sum::<u64>()
+    );
+    let metadata = view.metadata.as_ref().unwrap();
+    let total = &metadata.current_snapshot().unwrap().summary["total-records"];
+    assert_eq!(*total, view.root.sum(|p| p.rows).to_string());
+}
+
 #[derive(Clone, Debug)]
 struct Upload {
     source: &'static str,
@@ -390,10 +477,12 @@ proptest! {
         policy in prop_oneof![Just("replace"), Just("append"), Just("reject")],
         messages in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>()), 0..12),
         seed in any::<u64>(),
+        page_weight in 1usize..5,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let world = World::new(policy).await;
+            let mut world = World::new(policy).await;
+            world.page_weight = page_weight;
             let mut wanted = Vec::new();
             for (i, upload) in (0..).zip(&uploads) {
                 let Upload { source, outcome, rows } = upload.clone();
@@ -427,7 +516,9 @@ proptest! {
                 };
             }
             assert_eq!(world.rows().await, expected);
-            assert_eq!(world.view().await.ledger.records.len(), wanted.len(), "RAW-2");
+            let view = world.view().await;
+            assert_eq!(view.ledger.records.len(), wanted.len(), "RAW-2");
+            assert_tree(&view, page_weight);
         });
     }
 }
