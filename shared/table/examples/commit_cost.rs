@@ -226,7 +226,13 @@ impl World {
         self.cloud.requests().take();
         let began = System.now();
         commit(&self.store, &System, &self.dataset, &wanted).await?;
-        Ok(System.now().duration_since(began).unsigned_abs())
+        let took = System.now().duration_since(began).unsigned_abs();
+        // What no later commit reads: a heap full of it would make every allocation slow, which no function has.
+        for Wanted { source, raw_id, order } in &wanted {
+            self.store.delete(&keys::proposal(&self.dataset, raw_id, *order)).await?;
+            self.store.delete(&keys::raw(&self.dataset, source, raw_id)).await?;
+        }
+        Ok(took)
     }
 }
 

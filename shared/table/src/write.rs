@@ -23,6 +23,7 @@ use crate::iceberg::schema::{PartitionSpec, Schema};
 use crate::ledger::{Ledger, Record, State};
 use crate::mapping::{partition_by, table_schema};
 use crate::plan::{PartitionChange, Plan};
+use crate::proposal::PartitionBy;
 use crate::tree::{Page, Root, split};
 use crate::view::{CHANGES, COMMIT, CONTRACT, LEDGER, View, base_of, raw_id_of};
 
@@ -205,9 +206,15 @@ impl NewTree<'_> {
             all.push((*spec, entry));
         }
         let default = metadata.default_spec_id;
+        let mut specs: Vec<(&Option<PartitionBy>, i32)> = Vec::new();
         for (by, file) in &plan.added {
             let Some(id) = raw_id_of(&file.path) else { continue };
-            *metadata = metadata.with_spec(by.iter().map(|b| b.field()).collect());
+            let known = specs.iter().find(|(known, _)| *known == by).map(|(_, spec)| *spec);
+            let spec = known.unwrap_or_else(|| {
+                *metadata = metadata.with_spec(by.iter().map(PartitionBy::field).collect());
+                specs.push((by, metadata.default_spec_id));
+                metadata.default_spec_id
+            });
             let entry = Entry {
                 status: Status::Added,
                 snapshot_id,
@@ -216,7 +223,7 @@ impl NewTree<'_> {
                 file: file.clone(),
             };
             let (all, changed) = entries.entry(id).or_default();
-            all.push((metadata.default_spec_id, entry));
+            all.push((spec, entry));
             *changed = true;
         }
         metadata.default_spec_id = default;
