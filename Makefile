@@ -10,12 +10,13 @@ PIP_FLAGS := --quiet --no-input
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help preflight setup demo test test-rust test-template test-e2e test-long lint-template sam-local bench example clean
+.PHONY: help preflight setup demo test test-rust test-template test-e2e test-long sim lint-template sam-local bench example clean
 
 help:
 	@echo 'make demo            the whole pipeline on this machine, with a month of real flights'
 	@echo 'make test            everything that is checked before a merge'
 	@echo 'make test-long       a year of flights, functions killed on the way'
+	@echo 'make sim             seeded lives of the pipeline under faults and deaths (SEEDS=from..to)'
 	@echo 'make lint-template   sam validate --lint and cfn-lint (installs sam, 342 MB)'
 	@echo 'make sam-local       the functions under sam local invoke, in a container'
 	@echo 'make bench           the tables of docs/benchmarks.md'
@@ -59,6 +60,10 @@ test-e2e: setup
 
 test-long: setup $(LOCAL)/flights.ready
 	$(READERS)/python -m pytest tests/e2e -m long
+
+# More lives of the pipeline than a test run has: make sim SEEDS=0..10000 [STEPS=200]
+sim:
+	SEEDS=$(or $(SEEDS),0..1000) STEPS=$(or $(STEPS),200) cargo test --locked -p sluicegate-tests --test simulation -- --nocapture no_seed
 
 lint-template: setup $(LOCAL)/sam.ready
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(LOCAL)/sam/bin/sam validate --lint --template template.yaml

@@ -10,6 +10,8 @@
     reason = "tests are its only callers: one that cannot go on should stop, and say why"
 )]
 
+pub mod sim;
+
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -41,15 +43,21 @@ pub struct World {
 }
 
 impl Default for World {
-    /// A world at the moment that the events under `events/` tell of.
     fn default() -> Self {
+        Self::over(|lake| Arc::new(lake), 1)
+    }
+}
+
+impl World {
+    /// A world at the moment that the events under `events/` tell of; the functions reach the lake through `wrap`.
+    pub fn over(wrap: impl FnOnce(MemoryStore) -> Arc<dyn Store>, seed: u64) -> Self {
         let start: Timestamp = "2013-01-02T03:04:05Z".parse().unwrap();
         let cloud = Memory::default();
         cloud.set_now(start);
         let (inbox, lake) = (cloud.bucket(INBOX), cloud.bucket(LAKE));
-        let ambient = Arc::new(Seeded::new(start, 1));
+        let ambient = Arc::new(Seeded::new(start, seed));
         let scratch = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> = Arc::new(lake.clone());
+        let store = wrap(lake.clone());
         let queue = |name: &str| -> Arc<dyn Queue> { Arc::new(cloud.queue(name)) };
         let land = Land {
             inbox: Arc::new(inbox.clone()),
@@ -68,9 +76,7 @@ impl Default for World {
         let replay = Replay { lake: store, stage_replay: queue("stage-replay") };
         Self { cloud, inbox, lake, ambient, land, stage, promote, replay, _scratch: scratch }
     }
-}
 
-impl World {
     /// A queue by its name: `stage`, `stage-replay`, `promote`.
     pub fn queue(&self, name: &str) -> MemoryQueue {
         self.cloud.queue(name)

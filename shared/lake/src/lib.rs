@@ -15,6 +15,7 @@ pub mod cas;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod disk;
+pub mod faulty;
 pub mod keys;
 pub mod memory;
 mod meter;

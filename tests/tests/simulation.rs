@@ -1,0 +1,202 @@
+//! Seeded lives of the pipeline (`sluicegate_tests::sim`), and proof that the auditor can fail.
+//!
+//! `SEEDS=from..to` and `STEPS=n` run more than the few that every test run has (`make sim`).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on should stop, and say why"
+)]
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sluicegate_lake::memory::MemoryStore;
+use sluicegate_lake::{
+    Attributes, Body, ByteStream, CopySource, Expected, Meta, Page, Store, StoreError,
+};
+use sluicegate_tests::sim::{Run, run};
+
+fn life(
+    seed: u64,
+    steps: usize,
+    wrap: impl FnOnce(MemoryStore) -> Arc<dyn Store>,
+) -> Result<Run, String> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+    runtime.unwrap().block_on(run(seed, steps, wrap))
+}
+
+fn sound(lake: MemoryStore) -> Arc<dyn Store> {
+    Arc::new(lake)
+}
+
+fn seeds() -> Range<u64> {
+    let Ok(text) = std::env::var("SEEDS") else { return 0..60 };
+    let (from, to) = text.split_once("..").expect("SEEDS=from..to");
+    from.parse().unwrap()..to.parse().unwrap()
+}
+
+fn steps() -> usize {
+    std::env::var("STEPS").map_or(200, |n| n.parse().expect("STEPS=n"))
+}
+
+#[test]
+fn no_seed_breaks_an_invariant_and_every_fault_fires() {
+    let (seeds, mut fired, mut snapshots) = (seeds(), BTreeMap::new(), 0);
+    let count = seeds.end - seeds.start;
+    for seed in seeds {
+        let run = life(seed, steps(), sound).unwrap_or_else(|violation| panic!("{violation}"));
+        for (fault, times) in run.faults {
+            *fired.entry(fault).or_insert(0) += times;
+        }
+        snapshots += run.snapshots;
+    }
+    println!("{count} histories of {} steps, {snapshots} snapshots, faults: {fired:?}", steps());
+    assert!(fired.len() == 7 && fired.values().all(|times| *times >= count / 4), "{fired:?}");
+    assert!(snapshots >= i64::try_from(count).unwrap());
+}
+
+#[test]
+fn a_seed_repeats_itself() {
+    assert_eq!(life(7, 200, sound).unwrap(), life(7, 200, sound).unwrap());
+}
+
+/// A defect of a store, or of the code that asks it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Bug {
+    SwapWithoutCondition,
+    CreateWithoutCondition,
+    DataFilesLost,
+    VersionsOverlooked,
+    ProposalsForgotten,
+}
+
+struct Buggy {
+    inner: MemoryStore,
+    bug: Bug,
+}
+
+#[async_trait]
+impl Store for Buggy {
+    fn bucket(&self) -> &str {
+        self.inner.bucket()
+    }
+
+    fn uri(&self, key: &str) -> String {
+        self.inner.uri(key)
+    }
+
+    async fn head(&self, key: &str, version: Option<&str>) -> Result<Meta, StoreError> {
+        if self.bug == Bug::DataFilesLost && key.ends_with(".parquet") {
+            let mut meta = self.inner.head("contracts/readings/current.json", None).await?;
+            meta.size = u64::MAX;
+            return Ok(meta);
+        }
+        self.inner.head(key, version).await
+    }
+
+    async fn get(&self, key: &str) -> Result<(Meta, Bytes), StoreError> {
+        if self.bug == Bug::ProposalsForgotten
+            && key.starts_with("tables/")
+            && key.ends_with(".json")
+        {
+            // A ledger without the records of what has no files.
+            let (meta, bytes) = self.inner.get(key).await?;
+            let Ok(mut page) = serde_json::from_slice::<serde_json::Value>(&bytes) else {
+                return Ok((meta, bytes));
+            };
+            if let Some(records) = page.get_mut("records").and_then(|r| r.as_array_mut()) {
+                records.retain(|r| r["files"] != 0);
+            }
+            return Ok((meta, page.to_string().into()));
+        }
+        self.inner.get(key).await
+    }
+
+    async fn read(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<(Meta, ByteStream), StoreError> {
+        self.inner.read(key, range).await
+    }
+
+    async fn create(
+        &self,
+        key: &str,
+        body: Body,
+        attributes: &Attributes,
+    ) -> Result<(), StoreError> {
+        if self.bug == Bug::DataFilesLost && key.ends_with(".parquet") {
+            return Ok(());
+        }
+        if self.bug == Bug::CreateWithoutCondition {
+            let Body::Bytes(bytes) = body else {
+                return self.inner.create(key, body, attributes).await;
+            };
+            self.inner.upload(key, bytes);
+            return Ok(());
+        }
+        self.inner.create(key, body, attributes).await
+    }
+
+    async fn swap(
+        &self,
+        key: &str,
+        body: Bytes,
+        expected: &Expected,
+        attributes: &Attributes,
+    ) -> Result<(), StoreError> {
+        if self.bug == Bug::SwapWithoutCondition {
+            self.inner.upload(key, body);
+            return Ok(());
+        }
+        self.inner.swap(key, body, expected, attributes).await
+    }
+
+    async fn copy(
+        &self,
+        from: &CopySource,
+        key: &str,
+        attributes: &Attributes,
+    ) -> Result<(), StoreError> {
+        self.inner.copy(from, key, attributes).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, StoreError> {
+        let mut page = self.inner.list(prefix, after).await?;
+        // raw/<dataset>/<source>/: the versions of one source.
+        if self.bug == Bug::VersionsOverlooked && prefix.split('/').count() == 4 {
+            page.objects.truncate(1);
+        }
+        Ok(page)
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.inner.delete(key).await
+    }
+}
+
+#[test]
+fn every_planted_bug_is_caught() {
+    for bug in [
+        Bug::SwapWithoutCondition,
+        Bug::CreateWithoutCondition,
+        Bug::DataFilesLost,
+        Bug::VersionsOverlooked,
+        Bug::ProposalsForgotten,
+    ] {
+        let caught = (0..200).find_map(|seed| {
+            let violation = life(seed, 200, |inner| Arc::new(Buggy { inner, bug })).err()?;
+            Some((seed + 1, violation))
+        });
+        let (seeds, violation) = caught.unwrap_or_else(|| panic!("{bug:?} was not caught"));
+        println!("{bug:?}: caught by seed {seeds} of 200: {violation}");
+    }
+}
