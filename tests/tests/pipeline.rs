@@ -189,6 +189,45 @@ async fn a_file_waits_for_its_contract() {
     assert_eq!(world.queue("stage").drain(), Vec::<String>::new());
 }
 
+/// The example's contract under another version.
+fn contract_of_version(version: &str) -> String {
+    let mut contract: Value = serde_json::from_slice(&example("contract.json")).unwrap();
+    contract["x-sluicegate"]["version"] = json!(version);
+    contract.to_string()
+}
+
+#[tokio::test]
+async fn a_version_that_an_attempt_gave_up_is_not_in_the_way() {
+    // What a landing leaves that died before its swap, while another contract went first.
+    let world = World::default();
+    let abandoned = sluicegate_contract::Version::next(&example("contract.json"), None, "gone");
+    let abandoned = serde_json::to_vec(&abandoned.unwrap().unwrap()).unwrap();
+    world.lake.upload("contracts/flights/1.0.0.json", abandoned);
+    world.upload("_contracts/flights.json", example("contract.json")).await;
+    world.upload("flights/2013-01-01.csv", example("2013-01-01.csv")).await;
+    assert_eq!(world.settle().await, Vec::<String>::new());
+    assert_eq!(world.rows("flights").await, 842);
+    assert_eq!(world.lake.versions("contracts/flights/1.0.0.json"), 1);
+}
+
+#[tokio::test]
+async fn what_waited_is_sent_even_if_the_first_contract_was_superseded_meanwhile() {
+    let world = World::default();
+    world.upload("flights/2013-01-01.csv", example("2013-01-01.csv")).await;
+    world.settle().await;
+    let key = "_contracts/flights.json";
+    let first = world.upload(key, contract_of_version("1.0.0")).await;
+    // It died before it had sent what waited; before its event comes again, a second contract lands.
+    assert_eq!(world.queue("stage").drain().len(), 1);
+    world.wait(1);
+    world.upload(key, contract_of_version("1.1.0")).await;
+    assert_eq!(world.queue("stage").drain(), Vec::<String>::new());
+    world.land_event(s3_event(key, &first)).await.unwrap();
+    world.settle().await;
+    assert_eq!(world.rows("flights").await, 842);
+    assert_eq!(list_all(&world.lake, "contracts/flights/refused/").await.unwrap(), []);
+}
+
 #[tokio::test]
 async fn a_refused_contract_leaves_the_current_one_and_a_report() {
     let world = with_contract(|_| {}).await;

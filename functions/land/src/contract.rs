@@ -1,8 +1,8 @@
 //! Landing a contract: kept, linted, numbered, stored, made current; then what waited for it is staged.
 
-use sluicegate_contract::Version;
+use sluicegate_contract::{Version, VersionError};
 use sluicegate_lake::cas::{Backoff, Creation, Swap, Writer};
-use sluicegate_lake::{CopySource, Dataset, Expected, RawId, keys, list_all};
+use sluicegate_lake::{CopySource, Dataset, Expected, RawId, StoreError, keys, list_all};
 use sluicegate_runtime::{HandlerError, StageMessage, Summary};
 use sluicegate_table::{ContractError, current_contract};
 
@@ -42,8 +42,8 @@ impl Land {
             }
         };
         summary.outcomes.contracts_landed += 1;
-        // Only a dataset's first contract can have been waited for, and only its own event, first or repeated,
-        // sends what did: uploading the same contract later must not stage everything again.
+        // Only a dataset's first contract can have been waited for, and only its own event, first or repeated, sends what
+        // did: uploading the same contract later must not stage everything again.
         if current.sequence > 1 || current.upload != id.as_str() {
             return Ok(Vec::new());
         }
@@ -63,27 +63,67 @@ impl Land {
             None => (Expected::Nothing, None),
         };
         let next = match Version::next(document, previous.as_ref(), id.as_str()) {
-            Err(error) => return Ok(Attempt::Refused(error.to_string())),
+            Err(error) => return self.refused(dataset, error, id).await,
             Ok(None) => return Ok(previous.map_or(Attempt::Lost, Attempt::Current)),
             Ok(Some(next)) => next,
         };
-        let key = keys::contract(dataset, &next.version);
         let writer = Writer::new(&*self.lake, &*self.ambient);
-        if let Creation::Found(_) = writer.create(&key, serde_json::to_vec(&next)?).await? {
-            // An earlier try of this very upload may have come this far.
-            let (_, bytes) = self.lake.get(&key).await?;
-            let there: Version = serde_json::from_slice(&bytes)?;
-            if there.upload != next.upload || there.sequence != next.sequence {
-                let why = format!("version {} was used by upload {}", there.version, there.upload);
-                return Ok(Attempt::Refused(why));
-            }
-        }
-        let pointer = serde_json::to_vec(&next.pointer())?;
+        let name = self.store_version(&writer, dataset, &next).await?;
+        let pointer = serde_json::to_vec(&next.pointer(&name))?;
         let swapped = writer.swap(&keys::contract_pointer(dataset), pointer.into(), &tag).await?;
         Ok(match swapped {
             Swap::Done => Attempt::Current(next),
             Swap::Lost => Attempt::Lost,
         })
+    }
+}
+
+impl Land {
+    /// Refuses a document, unless this very upload had made it current before and somebody else has gone on since: then
+    /// its event is a repetition, and what waited for it may still have to be sent.
+    async fn refused(
+        &self,
+        dataset: &Dataset,
+        error: VersionError,
+        id: &RawId,
+    ) -> Result<Attempt, HandlerError> {
+        let (VersionError::Published(version) | VersionError::Lower { new: version, .. }) = &error
+        else {
+            return Ok(Attempt::Refused(error.to_string()));
+        };
+        match self.lake.get(&keys::contract(dataset, version)).await {
+            Ok((_, bytes)) => {
+                let there: Version = serde_json::from_slice(&bytes)?;
+                let own = there.upload == id.as_str();
+                Ok(if own { Attempt::Current(there) } else { Attempt::Refused(error.to_string()) })
+            }
+            Err(StoreError::Absent { .. }) => Ok(Attempt::Refused(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Stores a version; answers with the name of its object.
+    ///
+    /// A version above the current one was never current, so an object that has its name already is of an attempt that
+    /// was given up, or of a rival who is about to lose the pointer. Versions depend on what came before them, so
+    /// even this upload's own earlier attempt may have stored another.
+    async fn store_version(
+        &self,
+        writer: &Writer<'_>,
+        dataset: &Dataset,
+        next: &Version,
+    ) -> Result<String, HandlerError> {
+        let body = serde_json::to_vec(next)?;
+        let key = keys::contract(dataset, &next.version);
+        if let Creation::Found(_) = writer.create(&key, body.clone()).await? {
+            let there: Version = serde_json::from_slice(&self.lake.get(&key).await?.1)?;
+            if there != *next {
+                let name = format!("{}-{}", next.version, writer.attempt());
+                writer.create(&keys::contract(dataset, &name), body).await?;
+                return Ok(name);
+            }
+        }
+        Ok(next.version.clone())
     }
 }
 

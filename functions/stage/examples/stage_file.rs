@@ -31,7 +31,12 @@ async fn main() -> Result<(), Failure> {
 
     let lake = Disk::new(folder);
     put(&lake, &keys::contract(&dataset, &version.version), serde_json::to_vec(&version)?).await?;
-    put(&lake, &keys::contract_pointer(&dataset), serde_json::to_vec(&version.pointer())?).await?;
+    put(
+        &lake,
+        &keys::contract_pointer(&dataset),
+        serde_json::to_vec(&version.pointer(&version.version))?,
+    )
+    .await?;
     // A link, not a copy: landing copies nothing through us either.
     let raw = folder.join(keys::raw(&dataset, &source, &raw_id));
     std::fs::create_dir_all(raw.parent().ok_or("no folder")?)?;

@@ -51,7 +51,7 @@ impl Lineage {
 pub const FIRST_FIELD_ID: i32 = 11;
 
 /// One version of a dataset's contract.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Version {
     /// The format of this record.
     pub v: u32,
@@ -73,6 +73,8 @@ pub struct ContractPointer {
     pub v: u32,
     pub sequence: u32,
     pub version: String,
+    /// What the version's object is called: its version, or, where an attempt that was given up has taken that, more.
+    pub name: String,
 }
 
 /// Why a document does not become the next version.
@@ -130,9 +132,14 @@ impl Version {
         Contract::parse(self.document.to_string().as_bytes())
     }
 
-    /// The pointer that makes it current.
-    pub fn pointer(&self) -> ContractPointer {
-        ContractPointer { v: Self::FORMAT, sequence: self.sequence, version: self.version.clone() }
+    /// The pointer that makes it current, as the object of this name.
+    pub fn pointer(&self, name: &str) -> ContractPointer {
+        ContractPointer {
+            v: Self::FORMAT,
+            sequence: self.sequence,
+            version: self.version.clone(),
+            name: name.to_owned(),
+        }
     }
 
     /// The field id of a column of the contract.
@@ -226,6 +233,6 @@ mod tests {
         let read: Version = serde_json::from_str(&text).unwrap();
         assert_eq!(read.document, v1.document);
         assert_eq!(read.contract().unwrap().fields.len(), 19);
-        assert_eq!(read.pointer().sequence, 1);
+        assert_eq!(read.pointer("1.0.0").sequence, 1);
     }
 }

@@ -47,9 +47,9 @@ pub fn parse_raw(key: &str) -> Option<(Dataset, Source, RawId)> {
     parts.next().is_none().then_some(found)
 }
 
-/// One immutable version of a contract.
-pub fn contract(dataset: &Dataset, version: &str) -> String {
-    format!("contracts/{dataset}/{version}.json")
+/// One immutable version of a contract, by the name that the pointer has for it.
+pub fn contract(dataset: &Dataset, name: &str) -> String {
+    format!("contracts/{dataset}/{name}.json")
 }
 
 /// The pointer to a dataset's current contract.

@@ -155,7 +155,10 @@ impl World {
         let (cloud, dataset): (_, Dataset) = (Memory::default(), "benchmark".parse()?);
         let inner = cloud.bucket("lake");
         inner.upload(&keys::contract(&dataset, "1.0.0"), serde_json::to_vec(&version)?);
-        inner.upload(&keys::contract_pointer(&dataset), serde_json::to_vec(&version.pointer())?);
+        inner.upload(
+            &keys::contract_pointer(&dataset),
+            serde_json::to_vec(&version.pointer("1.0.0"))?,
+        );
         let store = Counted { inner, bytes: Mutex::default() };
         Ok(Self { store, cloud, dataset, version })
     }

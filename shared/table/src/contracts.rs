@@ -24,7 +24,7 @@ pub async fn current_contract(
     };
     let pointer: ContractPointer = serde_json::from_slice(&bytes)
         .map_err(|source| ContractError::Malformed { key, source })?;
-    let key = keys::contract(dataset, &pointer.version);
+    let key = keys::contract(dataset, &pointer.name);
     let (_, bytes) = store.get(&key).await?;
     let version = serde_json::from_slice(&bytes)
         .map_err(|source| ContractError::Malformed { key, source })?;

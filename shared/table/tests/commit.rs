@@ -63,7 +63,7 @@ impl World {
             dataset: "flights".parse().unwrap(),
             version,
         };
-        let pointer = serde_json::to_vec(&world.version.pointer()).unwrap();
+        let pointer = serde_json::to_vec(&world.version.pointer("1.0.0")).unwrap();
         world.store.upload(&keys::contract_pointer(&world.dataset), pointer);
         let body = serde_json::to_vec(&world.version).unwrap();
         world.store.upload(&keys::contract(&world.dataset, "1.0.0"), body);
