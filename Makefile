@@ -74,9 +74,11 @@ sam-local: setup $(LOCAL)/sam.ready
 
 # The tables of docs/benchmarks.md. Optimised as deployed: fat LTO takes minutes a binary.
 bench: setup $(LOCAL)/bench.ready
-	cargo build --locked --release -p sluicegate-land -p sluicegate-stage -p sluicegate-promote -p sluicegate-replay --bins --example stage_file
+	cargo build --locked --release -p sluicegate-land -p sluicegate-stage -p sluicegate-promote -p sluicegate-replay -p sluicegate-table \
+		--bins --example stage_file --example commit_cost
 	@$(RUN) bench.coldstart
 	@$(RUN) bench.lineitem
+	@target/release/examples/commit_cost 1000 10000 100000 1000000
 
 $(LOCAL)/bench.ready: requirements/bench.txt $(LOCAL)/readers.ready
 	@$(READERS)/pip install $(PIP_FLAGS) --no-deps -r $<
