@@ -305,6 +305,9 @@ impl<R: Read> Decoder for Csv<'_, R> {
         }
         cells.check_text(self.width, &mut chunk.faults);
         let nulls: Vec<&[u8]> = self.format.null_tokens.iter().map(String::as_bytes).collect();
+        let longest_null = nulls.iter().map(|token| token.len()).max();
+        // Almost always the whole chunk is text; where it is not, the rows that are still alive are.
+        let text = std::str::from_utf8(&cells.data).ok();
         for (index, (field, place)) in self.contract.fields.iter().zip(&self.places).enumerate() {
             let mut column = Column::of(field.kind);
             for row in 0..chunk.rows {
@@ -312,18 +315,24 @@ impl<R: Read> Decoder for Csv<'_, R> {
                     column.null();
                     continue;
                 }
-                let bytes =
-                    place.and_then(|place| cells.data.get(cells.range(row * self.width + place)));
-                let cell = match bytes {
+                let range = place.map(|place| cells.range(row * self.width + place));
+                let value = range.and_then(|range| match text {
+                    Some(text) => text.get(range),
+                    None => cells.data.get(range).and_then(|bytes| std::str::from_utf8(bytes).ok()),
+                });
+                let cell = match value {
                     None => Cell::Absent,
-                    Some(bytes) if nulls.contains(&bytes) => {
+                    Some(value)
+                        if Some(value.len()) <= longest_null
+                            && nulls.contains(&value.as_bytes()) =>
+                    {
                         if field.nullable {
                             Cell::Null
                         } else {
                             Cell::Absent
                         }
                     }
-                    Some(bytes) => std::str::from_utf8(bytes).map_or(Cell::Absent, Cell::Text),
+                    Some(value) => Cell::Text(value),
                 };
                 append(self.contract, index, row, &mut column, &cell, &mut chunk.faults);
             }

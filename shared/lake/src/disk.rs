@@ -18,8 +18,8 @@ use crate::{
     Attributes, Body, ByteStream, CopySource, ETag, Expected, Listed, Meta, Page, Store, StoreError,
 };
 
-/// The pieces in which [`Store::read`] hands out bytes.
-const PIECE: usize = 256 * 1024;
+/// The pieces in which [`Store::read`] hands out bytes: below the size from which allocators ask the system each time.
+const PIECE: usize = 64 * 1024;
 
 /// A folder as a bucket.
 pub struct Disk {
