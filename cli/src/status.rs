@@ -158,6 +158,7 @@ fn print(status: &Status) {
     );
     for raw in status.raw.iter().filter(|r| !matches!(r.state, "published" | "superseded")) {
         let reason = raw.reason.as_deref().unwrap_or_default();
-        println!("  {:<10} {}  {}  {reason}", raw.state, raw.source, raw.raw_id);
+        let source = raw.source.inbox_key().unwrap_or_else(|| raw.source.to_string());
+        println!("  {:<10} {source}  {}  {reason}", raw.state, raw.raw_id);
     }
 }

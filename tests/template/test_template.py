@@ -380,7 +380,7 @@ WRITERS = {
     "catalog/index.html": set(), "tables/flights/x": set(), "x": set(),
 }
 READERS = {
-    RAW: {"land", "stage", "promote"}, CONTRACT: {"land", "stage", "promote"}, CONTRACT_POINTER: {"land", "stage", "promote"},
+    RAW: {"land", "stage"}, CONTRACT: {"land", "stage", "promote"}, CONTRACT_POINTER: {"land", "stage", "promote"},
     PROPOSAL: {"stage", "promote"}, QUARANTINE: {"stage"}, DATA: {"stage", "promote"},
     METADATA: {"promote", "replay"}, POINTER: {"promote", "replay"},
 }

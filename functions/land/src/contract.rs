@@ -1,6 +1,6 @@
 //! Landing a contract: kept, linted, numbered, stored, made current; then what waited for it is staged.
 
-use sluicegate_contract::{Version, VersionError};
+use sluicegate_contract::{Contract, Version, VersionError};
 use sluicegate_lake::cas::{Backoff, Creation, Swap, Writer};
 use sluicegate_lake::{CopySource, Dataset, Expected, RawId, StoreError, keys, list_all};
 use sluicegate_runtime::{HandlerError, StageMessage, Summary};
@@ -20,6 +20,12 @@ impl Land {
         let kept = keys::contract_upload(dataset, &id);
         let writer = Writer::new(&*self.lake, &*self.ambient);
         writer.copy(from, &kept, [].into()).await?;
+        if from.size > Contract::SIZE_LIMIT {
+            let why =
+                format!("{} bytes; a contract has at most {}", from.size, Contract::SIZE_LIMIT);
+            self.report_refusal(&writer, dataset, &id, &why, summary).await?;
+            return Ok(Vec::new());
+        }
         let (_, document) = self.lake.get(&kept).await?;
         let mut tried = 0;
         let current = loop {
@@ -27,12 +33,7 @@ impl Land {
             match self.make_current(dataset, &document, &id).await? {
                 Attempt::Current(version) => break version,
                 Attempt::Refused(why) => {
-                    summary.outcomes.contracts_refused += 1;
-                    tracing::warn!(%dataset, why, "contract refused");
-                    let report =
-                        serde_json::json!({"v": 1, "upload": id, "dataset": dataset, "why": why});
-                    let key = keys::contract_refusal(dataset, &id);
-                    writer.create(&key, report.to_string()).await?;
+                    self.report_refusal(&writer, dataset, &id, &why, summary).await?;
                     return Ok(Vec::new());
                 }
                 Attempt::Lost if Backoff::COMMIT.wait(tried, &*self.ambient).await => {}
@@ -50,6 +51,21 @@ impl Land {
         let waiting = list_all(&*self.lake, &keys::raw_of_dataset(dataset)).await?;
         let waiting = waiting.iter().filter_map(|object| keys::parse_raw(&object.key));
         Ok(waiting.map(|(dataset, source, id)| StageMessage::fresh(dataset, source, id)).collect())
+    }
+
+    async fn report_refusal(
+        &self,
+        writer: &Writer<'_>,
+        dataset: &Dataset,
+        id: &RawId,
+        why: &str,
+        summary: &mut Summary,
+    ) -> Result<(), HandlerError> {
+        summary.outcomes.contracts_refused += 1;
+        tracing::warn!(%dataset, why, "contract refused");
+        let report = serde_json::json!({"v": 1, "upload": id, "dataset": dataset, "why": why});
+        writer.create(&keys::contract_refusal(dataset, id), report.to_string()).await?;
+        Ok(())
     }
 
     async fn make_current(
@@ -87,8 +103,7 @@ impl Land {
         error: VersionError,
         id: &RawId,
     ) -> Result<Attempt, HandlerError> {
-        let (VersionError::Published(version) | VersionError::Lower { new: version, .. }) = &error
-        else {
+        let VersionError::Lower { new: version, .. } = &error else {
             return Ok(Attempt::Refused(error.to_string()));
         };
         match self.lake.get(&keys::contract(dataset, version)).await {

@@ -44,7 +44,7 @@ impl Promote {
         });
         for (dataset, outcome) in futures::future::join_all(groups).await {
             for report in &outcome.reports {
-                self.count(dataset, report, summary);
+                count(dataset, report, summary);
             }
             for (group, error) in outcome.failed {
                 if matches!(error, CommitError::Violation(_)) {
@@ -93,31 +93,34 @@ impl Promote {
         }
         outcome
     }
+}
 
-    fn count(&self, dataset: &Dataset, report: &Report, summary: &mut Summary) {
-        let now = self.ambient.now();
+/// Adds what a commit came to to the summary.
+fn count(dataset: &Dataset, report: &Report, summary: &mut Summary) {
+    let totals = &mut summary.outcomes;
+    totals.commit_attempts += u64::from(report.attempts);
+    totals.commits += u64::from(report.number.is_some());
+    totals.restated_partitions += report.restated;
+    let mut counted = BTreeSet::new();
+    for (record, changed) in &report.records {
+        if !changed || !counted.insert(&record.raw_id) {
+            continue;
+        }
         let totals = &mut summary.outcomes;
-        totals.commit_attempts += u64::from(report.attempts);
-        totals.commits += u64::from(report.number.is_some());
-        totals.restated_partitions += report.restated;
-        let mut counted = BTreeSet::new();
-        for (record, changed) in &report.records {
-            if !changed || !counted.insert(&record.raw_id) {
-                continue;
-            }
-            let totals = &mut summary.outcomes;
-            match record.state {
-                State::Published => {
-                    totals.files_published += 1;
-                    totals.late_files += u64::from(record.late_rows > 0);
+        match record.state {
+            State::Published => {
+                totals.files_published += 1;
+                totals.late_files += u64::from(record.late_rows > 0);
+                // Of a replay it would say how old the data is, not how long it took.
+                if let Some(at) = report.swapped_at.filter(|_| record.order.epoch == 0) {
                     let landed = record.raw_id.landed_at().as_millisecond();
-                    summary.latency(now.as_millisecond() - landed);
-                    summary.dataset(dataset, 1, record.rows);
+                    summary.latency(at.as_millisecond() - landed);
                 }
-                State::Held => totals.files_held += 1,
-                State::Rejected => totals.files_rejected += 1,
-                State::Superseded | State::Withdrawn => totals.files_superseded += 1,
+                summary.dataset(dataset, 1, record.rows);
             }
+            State::Held => totals.files_held += 1,
+            State::Rejected => totals.files_rejected += 1,
+            State::Superseded | State::Withdrawn => totals.files_superseded += 1,
         }
     }
 }

@@ -25,6 +25,8 @@ use crate::file::describe;
 
 /// Bytes of encoded pages and open dictionaries that all open files may hold together.
 const BUFFERED: usize = 32 << 20;
+/// Files open at once: Lambda allows 1,024 descriptors.
+const OPEN: usize = 256;
 /// Rows of a row group: engines read it as a unit, and its pages are held until it is written.
 const ROW_GROUP: usize = 128 * 1024;
 /// The size at which a data file is closed and the next begun.
@@ -185,6 +187,11 @@ impl Sink for LocalSink {
     fn accept(&mut self, accepted: Accepted) -> io::Result<()> {
         let Accepted { partition, rows } = accepted;
         if !self.open.contains_key(&partition) {
+            if self.open.len() >= OPEN {
+                let fullest = self.open.iter().max_by_key(|(p, o)| (o.writer.memory_size(), **p));
+                let fullest = fullest.map(|(partition, _)| *partition);
+                fullest.map_or(Ok(()), |partition| self.close(partition))?;
+            }
             let path = self.new_path("parquet");
             // Engines read the Parquet schema; Arrow's own, embedded, would only make every file larger.
             let options = ArrowWriterOptions::new()

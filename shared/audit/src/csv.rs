@@ -10,7 +10,7 @@ use csv_core::ReadRecordResult;
 use sluicegate_contract::{Contract, CsvFormat, Reason, UnknownFields};
 
 use crate::decode::{
-    CHUNK_BYTES, CHUNK_ROWS, Cell, Chunk, Column, DecodeError, DecodeFault, Decoder, append, quote,
+    CHUNK_BYTES, Cell, Chunk, Column, DecodeError, DecodeFault, Decoder, append, chunk_rows, quote,
 };
 
 /// Bytes asked of the reader at once.
@@ -276,7 +276,8 @@ impl<R: Read> Decoder for Csv<'_, R> {
     fn next_chunk(&mut self) -> Result<Option<Chunk>, DecodeError> {
         let mut chunk = Chunk { offset: self.offset, ..Chunk::default() };
         let mut cells = Cells::default();
-        while chunk.rows < CHUNK_ROWS && chunk.bytes.len() < CHUNK_BYTES {
+        let limit = chunk_rows(self.width.max(self.contract.fields.len()));
+        while chunk.rows < limit && chunk.bytes.len() < CHUNK_BYTES {
             let from = chunk.bytes.len();
             if !self.next_record(&mut chunk.bytes)? {
                 break;
@@ -298,6 +299,11 @@ impl<R: Read> Decoder for Csv<'_, R> {
                 let reason = format!("has {} cells, the header {}", record.ends_len, self.width);
                 cells.kill(chunk.rows, "columns", reason, &mut chunk.faults);
             }
+            // The input ends within quotes: what came after them, if anything did, is lost in this row.
+            if self.ended && line.iter().filter(|b| **b == b'"').count() % 2 == 1 {
+                let reason = "the object ends within quotes".to_owned();
+                cells.kill(chunk.rows, "quotes", reason, &mut chunk.faults);
+            }
             chunk.rows += 1;
         }
         if chunk.rows == 0 {
@@ -309,7 +315,7 @@ impl<R: Read> Decoder for Csv<'_, R> {
         // Almost always the whole chunk is text; where it is not, the rows that are still alive are.
         let text = std::str::from_utf8(&cells.data).ok();
         for (index, (field, place)) in self.contract.fields.iter().zip(&self.places).enumerate() {
-            let mut column = Column::of(field.kind);
+            let mut column = Column::of(field.kind, chunk.rows);
             for row in 0..chunk.rows {
                 if cells.dead.get(row).copied().unwrap_or(true) {
                     column.null();

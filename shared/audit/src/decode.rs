@@ -11,16 +11,23 @@ use sluicegate_contract::{Contract, Kind, Reason};
 
 use crate::cell;
 
-/// Rows in a chunk, and the bytes after which it ends earlier. Both count rows, never reads: REP-1.
-pub(crate) const CHUNK_ROWS: usize = 8192;
+/// Rows and cells in a chunk, and the bytes after which it ends earlier. All count rows, never reads: REP-1.
+const CHUNK_ROWS: usize = 8192;
+const CHUNK_CELLS: usize = 1 << 18;
 pub(crate) const CHUNK_BYTES: usize = 4 << 20;
+
+/// Rows in a chunk of so many columns.
+pub(crate) fn chunk_rows(columns: usize) -> usize {
+    (CHUNK_CELLS / columns.max(1)).clamp(1, CHUNK_ROWS)
+}
 
 /// One rule that a row broke.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RowFault {
     /// The column, unless it is the row as a whole.
     pub column: Option<String>,
-    /// A JSON Schema keyword, or `columns`, `encoding`, `json`, `unknown_field`, `max_ahead`.
+    /// A JSON Schema keyword, or `columns`, `quotes`, `encoding`, `json`, `unknown_field`, `max_ahead`; `more` where a row
+    /// has more faults than are kept.
     pub rule: &'static str,
     pub reason: String,
 }
@@ -102,15 +109,15 @@ pub(crate) enum Column {
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
 impl Column {
-    pub(crate) fn of(kind: Kind) -> Self {
+    pub(crate) fn of(kind: Kind, rows: usize) -> Self {
         match kind {
-            Kind::Boolean => Self::Boolean(BooleanBuilder::with_capacity(CHUNK_ROWS)),
-            Kind::Integer => Self::Integer(Int64Builder::with_capacity(CHUNK_ROWS)),
-            Kind::Number => Self::Number(Float64Builder::with_capacity(CHUNK_ROWS)),
-            Kind::String => Self::String(StringBuilder::with_capacity(CHUNK_ROWS, CHUNK_ROWS * 8)),
-            Kind::Date => Self::Date(Date32Builder::with_capacity(CHUNK_ROWS)),
+            Kind::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
+            Kind::Integer => Self::Integer(Int64Builder::with_capacity(rows)),
+            Kind::Number => Self::Number(Float64Builder::with_capacity(rows)),
+            Kind::String => Self::String(StringBuilder::with_capacity(rows, rows * 8)),
+            Kind::Date => Self::Date(Date32Builder::with_capacity(rows)),
             Kind::DateTime => Self::DateTime(
-                TimestampMicrosecondBuilder::with_capacity(CHUNK_ROWS).with_timezone("UTC"),
+                TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC"),
             ),
         }
     }

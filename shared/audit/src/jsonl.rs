@@ -12,7 +12,7 @@ use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor
 use sluicegate_contract::{Contract, JsonlFormat, Reason, UnknownFields};
 
 use crate::decode::{
-    CHUNK_BYTES, CHUNK_ROWS, Cell, Chunk, Column, DecodeError, DecodeFault, Decoder, append, quote,
+    CHUNK_BYTES, Cell, Chunk, Column, DecodeError, DecodeFault, Decoder, append, chunk_rows, quote,
 };
 
 /// Bytes asked of the reader at once.
@@ -117,7 +117,8 @@ impl<'a, R: Read> Jsonl<'a, R> {
 impl<R: Read> Decoder for Jsonl<'_, R> {
     fn next_chunk(&mut self) -> Result<Option<Chunk>, DecodeError> {
         let mut chunk = Chunk { offset: self.offset, ..Chunk::default() };
-        while chunk.rows < CHUNK_ROWS && chunk.bytes.len() < CHUNK_BYTES {
+        let limit = chunk_rows(self.contract.fields.len());
+        while chunk.rows < limit && chunk.bytes.len() < CHUNK_BYTES {
             let from = chunk.bytes.len();
             if !self.next_line(&mut chunk.bytes)? {
                 break;
@@ -125,6 +126,11 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
             let line = chunk.bytes.get(from..).unwrap_or_default();
             let content = line.trim_ascii_end().len();
             if line.trim_ascii().is_empty() {
+                if chunk.rows == 0 {
+                    // Blank lines alone must not fill a chunk: one without rows is the end.
+                    chunk.bytes.clear();
+                    chunk.offset = self.offset;
+                }
                 continue;
             }
             chunk.spans.push(from..from + content);
@@ -134,7 +140,8 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
         if chunk.rows == 0 {
             return Ok(None);
         }
-        let mut columns: Vec<_> = self.contract.fields.iter().map(|f| Column::of(f.kind)).collect();
+        let mut columns: Vec<_> =
+            self.contract.fields.iter().map(|f| Column::of(f.kind, chunk.rows)).collect();
         for (row, span) in chunk.spans.iter().enumerate() {
             let line = chunk.bytes.get(span.clone()).unwrap_or_default();
             let mut cells: Vec<_> = columns.iter().map(|_| Cell::Absent).collect();

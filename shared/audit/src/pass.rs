@@ -229,7 +229,7 @@ impl<'a> Pass<'a> {
         let mut bad: BTreeMap<usize, Vec<RowFault>> = BTreeMap::new();
         for fault in chunk.faults.drain(..) {
             let field = fault.field.and_then(|i| contract.fields.get(i));
-            bad.entry(fault.row).or_default().push(RowFault {
+            keep(bad.entry(fault.row).or_default(), || RowFault {
                 column: field.map(|f| f.source.clone()),
                 rule: fault.rule,
                 reason: fault.reason,
@@ -240,11 +240,13 @@ impl<'a> Pass<'a> {
         for fault in broken {
             let Some(field) = contract.fields.get(fault.field) else { continue };
             let Some(rule) = field.rules.get(fault.rule) else { continue };
-            let value = chunk.columns.get(fault.field).map(|c| shown(c, fault.row));
-            bad.entry(fault.row).or_default().push(RowFault {
-                column: Some(field.source.clone()),
-                rule: rule.keyword(),
-                reason: format!("{}, is {}", rule.demand(), value.unwrap_or_default()),
+            keep(bad.entry(fault.row).or_default(), || {
+                let value = chunk.columns.get(fault.field).map(|c| shown(c, fault.row));
+                RowFault {
+                    column: Some(field.source.clone()),
+                    rule: rule.keyword(),
+                    reason: format!("{}, is {}", rule.demand(), value.unwrap_or_default()),
+                }
             });
         }
         self.events_ahead(chunk, &mut bad);
@@ -264,7 +266,7 @@ impl<'a> Pass<'a> {
         let latest = latest.unwrap_or(Timestamp::MAX).as_microsecond();
         for (row, event) in event_micros(column).into_iter().enumerate() {
             if event > latest && column.is_valid(row) {
-                bad.entry(row).or_default().push(RowFault {
+                keep(bad.entry(row).or_default(), || RowFault {
                     column: Some(field.source.clone()),
                     rule: "max_ahead",
                     reason: format!(
@@ -371,6 +373,20 @@ impl<'a> Pass<'a> {
                 allowed * 100.0
             ),
         ))
+    }
+}
+
+/// Faults of one row that are kept; of a row that breaks everything, the rest says nothing more.
+const MAX_FAULTS: usize = 20;
+
+fn keep(faults: &mut Vec<RowFault>, fault: impl FnOnce() -> RowFault) {
+    match faults.len() {
+        0..MAX_FAULTS => faults.push(fault()),
+        MAX_FAULTS => {
+            let reason = format!("has more than {MAX_FAULTS} faults");
+            faults.push(RowFault { column: None, rule: "more", reason });
+        }
+        _ => {}
     }
 }
 

@@ -307,6 +307,47 @@ fn json_lines_are_read_by_name_and_type() {
     assert_eq!(bad, expected.map(|(row, faults)| (row, faults.to_owned())));
 }
 
+#[test]
+fn blank_lines_are_no_end() {
+    let row = |n: u32| format!("{{\"id\":{n},\"at\":\"{GOOD}\"}}\n");
+    let rows = |from: u32| (from..from + 100).map(row).collect::<String>();
+    let text = format!("{}{}{}", rows(1), "\n".repeat(9 << 20), rows(101));
+    let (found, kept) = run(&jsonl(), text.as_bytes());
+    assert_eq!(
+        (found.verdict.outcome(), found.verdict.coverage().rows_read),
+        (Outcome::Publish, 200)
+    );
+    assert_eq!(kept.accepted.iter().map(|(_, b)| b.num_rows()).sum::<usize>(), 200);
+    let (found, kept) = run(&jsonl(), format!("{}{{\"id\":0}}", "\n".repeat(5 << 20)).as_bytes());
+    assert_eq!(found.verdict.coverage().rows_read, 1);
+    assert_eq!(kept.bad[0].1, 5 << 20, "offsets count what was skipped");
+}
+
+#[test]
+fn an_object_that_ends_within_quotes_has_a_bad_row() {
+    let text = format!("id,name,at\n1,a,{GOOD}\n2,b,{GOOD}\n3,\"c,{GOOD}\n4,d,{GOOD}\n");
+    let (found, kept) = run(&contract(|_| {}), text.as_bytes());
+    assert_eq!(found.verdict.coverage().rows_accepted, 2);
+    assert!(kept.bad[0].3.iter().any(|fault| fault == "row columns" || fault == "row quotes"));
+    let whole = format!("at,id,name\n{GOOD},1,a\n{GOOD},2,b\n{GOOD},3,\"c");
+    let (_, kept) = run(&contract(|_| {}), whole.as_bytes());
+    assert_eq!(kept.bad[0].3, ["row quotes"]);
+}
+
+#[test]
+fn a_row_that_breaks_everything_keeps_its_first_faults() {
+    let wide = contract(|d| {
+        d["x-sluicegate"]["format"] = json!({"type": "jsonl"});
+        for column in 0..500 {
+            d["properties"][format!("c{column}")] = json!({"type": "integer"});
+            d["required"].as_array_mut().unwrap().push(json!(format!("c{column}")));
+        }
+    });
+    let (found, kept) = run(&wide, "{}\n".repeat(3000).as_bytes());
+    assert_eq!(found.verdict.coverage().rows_quarantined, 3000);
+    assert!(kept.bad.iter().all(|(.., faults)| faults.len() == 21 && faults[20] == "row more"));
+}
+
 /// Hands out its bytes in pieces of the given sizes, over and over.
 struct Pieces<'a> {
     bytes: &'a [u8],

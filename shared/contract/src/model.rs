@@ -40,14 +40,6 @@ pub enum Format {
 }
 
 impl Format {
-    /// The longest row in bytes; a longer one rejects the object.
-    pub fn line_limit(&self) -> usize {
-        match self {
-            Self::Csv(csv) => csv.line_limit,
-            Self::Jsonl(jsonl) => jsonl.line_limit,
-        }
-    }
-
     /// How the object is packed.
     pub fn compression(&self) -> Compression {
         match self {
@@ -252,6 +244,9 @@ impl Kind {
 }
 
 impl Contract {
+    /// The largest document that is read at all.
+    pub const SIZE_LIMIT: u64 = 1 << 20;
+
     /// Reads a document and lints it; every finding is reported, not only the first.
     pub fn parse(document: &[u8]) -> Result<Self, Findings> {
         read(document)

@@ -223,7 +223,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// Whether two stagings ran the same contract on the same engine, so that equal bytes gave equal files.
+    /// Whether two stagings ran the same contract on the same engine.
     pub fn same_rules(&self, other: &Self) -> bool {
         (self.contract, self.engine) == (other.contract, other.engine)
     }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
 use sluicegate_lake::cas::{Backoff, Swap, Writer};
 use sluicegate_lake::{
     Ambient, Dataset, Expected, Order, RawId, Source, Store, StoreError, keys, list_all,
@@ -49,6 +50,8 @@ pub struct Report {
     pub records: Vec<(Record, bool)>,
     /// Partitions that were restated.
     pub restated: u64,
+    /// When the pointer was swapped.
+    pub swapped_at: Option<Timestamp>,
 }
 
 /// Why there is no new snapshot.
@@ -196,7 +199,9 @@ async fn attempt(
     let file = tree.write(&contract, &version, now).await?;
     let expected = view.pointer.clone().map_or(Expected::Nothing, Expected::Tag);
     let swapped = writer.swap(&keys::table_pointer(dataset), Bytes::from(file), &expected).await?;
-    Ok((swapped == Swap::Done).then(|| report(&view, &plan, wanted, Some(number))))
+    let swapped_at = Some(ambient.now());
+    Ok((swapped == Swap::Done)
+        .then(|| Report { swapped_at, ..report(&view, &plan, wanted, Some(number)) }))
 }
 
 impl Plan {
@@ -219,7 +224,13 @@ fn report(view: &View, plan: &Plan, wanted: &[Wanted], number: Option<i64>) -> R
         Some((record.clone(), view.ledger.records.get(&w.raw_id) != Some(record)))
     });
     let restated = plan.partitions.iter().filter(|p| p.change == Change::Restated).count();
-    Report { number, attempts: 0, records: records.collect(), restated: restated as u64 }
+    Report {
+        number,
+        attempts: 0,
+        records: records.collect(),
+        restated: restated as u64,
+        swapped_at: None,
+    }
 }
 
 async fn list_versions(

@@ -81,6 +81,11 @@ impl Record {
         }
     }
 
+    /// Whether its rows are, or were, in the table as they are recorded here.
+    pub fn was_published(&self) -> bool {
+        self.published_at.is_some() && !matches!(self.state, State::Held | State::Rejected)
+    }
+
     /// Ranks the versions of a source by upload: second, then sequencer, then id.
     pub fn upload_rank(&self) -> impl Ord + use<> {
         let sequencer = self.sequencer.as_deref().map(sequencer_rank);

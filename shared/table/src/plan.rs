@@ -180,6 +180,11 @@ fn rank_versions(
         .iter()
         .filter_map(|id| ledger.records.get(id))
         .filter(|r| r.source == *source && r.passed && r.state != State::Withdrawn)
+        // What was superseded while the contract said `replace` does not come back when it says `append`.
+        .filter(|r| {
+            let was = before.records.get(&r.raw_id).map(|b| b.state);
+            reupload != Reupload::Append || was != Some(State::Superseded)
+        })
         .collect();
     passed.sort_by_cached_key(|r| r.upload_rank());
     let chosen: Vec<RawId> = match reupload {
@@ -205,6 +210,9 @@ fn rank_versions(
                     && p.sha256.is_some()
                     && p.sha256 == record.sha256
                     && p.order.same_rules(&record.order)
+                    // How far ahead a row lies depends on when it landed: equal bytes may be judged otherwise.
+                    && (p.rows, p.quarantined, p.event_range)
+                        == (record.rows, record.quarantined, record.event_range)
             });
             if let Some(older) = taken_over {
                 record.files_of.clone_from(&older.files_of);
@@ -276,7 +284,7 @@ fn decide_lateness(
         if record.state == State::Published && record.published_at.is_none() {
             record.published_at = Some(now);
         }
-        if record.published_at.is_some()
+        if record.was_published()
             && let Some((_, last)) = record.event_range
         {
             this_second.1 = this_second.1.max(last.saturating_sub(lateness));

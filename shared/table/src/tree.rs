@@ -94,7 +94,7 @@ impl Page {
             let all = self.entries.iter().flat_map(|(spec, e)| e.iter().map(move |e| (*spec, e)));
             all.filter(|(_, entry)| entry.status != Status::Deleted)
         };
-        let published = self.records.iter().filter(|r| r.published_at.is_some());
+        let published = self.records.iter().filter(|r| r.was_published());
         Some(PageRef {
             first: self.records.first()?.raw_id.clone(),
             last: self.records.last()?.raw_id.clone(),

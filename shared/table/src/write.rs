@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::Serialize;
-use sluicegate_contract::{Contract, Version};
+use sluicegate_contract::{Contract, FIRST_FIELD_ID, Version};
 use sluicegate_lake::cas::{Creation, Writer};
 use sluicegate_lake::{Dataset, RawId, Store, keys};
 use uuid::Uuid;
@@ -135,6 +135,8 @@ impl NewTree<'_> {
         let Some(metadata) = &view.metadata else {
             let unpartitioned = PartitionSpec { id: 0, fields: Vec::new() };
             let location = store.uri(&keys::table(dataset));
+            // What is in its first files may have been staged before this version of the contract.
+            let schema = if version.sequence > 1 { optional(schema) } else { schema };
             let empty =
                 TableMetadata::new(uuid, location, schema, unpartitioned, now.as_millisecond());
             let mut metadata = empty.with_spec(by);
@@ -316,6 +318,14 @@ fn snapshot_id(uuid: Uuid) -> i64 {
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>, CommitError> {
     serde_json::to_vec(value).map_err(|e| CommitError::Corrupt(e.to_string()))
+}
+
+/// A schema of which a file may lack any column but ours.
+fn optional(mut schema: Schema) -> Schema {
+    for field in schema.fields.iter_mut().filter(|field| field.id >= FIRST_FIELD_ID) {
+        field.required = false;
+    }
+    schema
 }
 
 /// A schema under which files of the one before can be read: what they may lack is not required.

@@ -26,9 +26,12 @@ where
             let code = service.err().code().unwrap_or_default();
             let kind = match (status, code) {
                 (_, "NoSuchBucket" | "NonExistentQueue") => Kind::Other,
-                (412, _) => Kind::Precondition,
+                // CopyObject and CompleteMultipartUpload may answer 200 with an error in the body: the code counts first.
+                (412, _) | (_, "PreconditionFailed") => Kind::Precondition,
+                (_, "ConditionalRequestConflict" | "OperationAborted") => Kind::TryAgain,
+                (_, "InternalError" | "ServiceUnavailable") => Kind::TryAgain,
                 (404, _) => Kind::Absent,
-                // ConditionalRequestConflict, OperationAborted: somebody else is writing this very key.
+                // 409: somebody else is writing this very key.
                 (409 | 429, _) | (500.., _) => Kind::TryAgain,
                 (_, "RequestTimeout" | "SlowDown" | "ThrottlingException" | "RequestThrottled") => {
                     Kind::TryAgain

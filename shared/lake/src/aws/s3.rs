@@ -323,7 +323,8 @@ impl Store for S3 {
         key: &str,
         attributes: &Attributes,
     ) -> Result<(), StoreError> {
-        if self.copy_condition == CopyCondition::Off {
+        // The condition of a copy in parts is only met at its end: a repeated event should not copy them all again.
+        if self.copy_condition == CopyCondition::Off || from.size > self.copy_limits.whole {
             match self.head(key, None).await {
                 Ok(_) => return Err(StoreError::AlreadyThere { key: key.to_owned() }),
                 Err(StoreError::Absent { .. }) => {}
