@@ -288,6 +288,18 @@ class Pipeline:
         finally:
             self.sqs.set_queue_attributes(QueueUrl=url, Attributes={name: before})
 
+    @contextmanager
+    def tries(self, queue: str, count: int) -> Iterator[None]:
+        """A message of the queue is given up after `count` tries instead of the template's."""
+        url, name = self.queue_url(queue), "RedrivePolicy"
+        before = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name]
+        policy = {**json.loads(before), "maxReceiveCount": count}
+        self.sqs.set_queue_attributes(QueueUrl=url, Attributes={name: json.dumps(policy)})
+        try:
+            yield
+        finally:
+            self.sqs.set_queue_attributes(QueueUrl=url, Attributes={name: before})
+
     def keys(self, prefix: str) -> list[str]:
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.stack.lake_bucket_name, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
