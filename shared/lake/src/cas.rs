@@ -118,72 +118,60 @@ impl<'a> Writer<'a> {
         expected: &Expected,
     ) -> Result<Swap, StoreError> {
         let attributes = self.signed(Attributes::new());
-        let mut tried = 0;
-        loop {
-            let outcome = self.store.swap(key, body.clone(), expected, &attributes).await;
-            tried += 1;
-            match outcome {
-                Ok(()) => return Ok(Swap::Done),
-                Err(StoreError::Changed { .. } | StoreError::AlreadyThere { .. }) => {
-                    return Ok(match self.read_back(key).await? {
-                        Some(meta) if self.is_mine(&meta) => Swap::Done,
-                        _ => Swap::Lost,
-                    });
-                }
-                Err(error) if error.is_try_again() => {
-                    if !Backoff::REQUEST.wait(tried, self.ambient).await {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
+        let swapped =
+            self.patiently(|| self.store.swap(key, body.clone(), expected, &attributes)).await;
+        match swapped {
+            Ok(()) => Ok(Swap::Done),
+            Err(StoreError::Changed { .. } | StoreError::AlreadyThere { .. }) => {
+                Ok(match self.read_back(key).await? {
+                    Some(meta) if self.is_mine(&meta) => Swap::Done,
+                    _ => Swap::Lost,
+                })
             }
+            Err(error) => Err(error),
         }
     }
 
-    async fn once<F>(
-        &self,
-        key: &str,
-        mut request: impl FnMut() -> F,
-    ) -> Result<Creation, StoreError>
+    async fn once<F>(&self, key: &str, request: impl FnMut() -> F) -> Result<Creation, StoreError>
     where
         F: Future<Output = Result<(), StoreError>>,
+    {
+        match self.patiently(request).await {
+            Ok(()) => Ok(Creation::Made),
+            Err(error @ StoreError::AlreadyThere { .. }) => match self.read_back(key).await? {
+                Some(meta) if self.is_mine(&meta) => Ok(Creation::Made),
+                Some(meta) => Ok(Creation::Found(meta)),
+                // Deleted in between: no object of ours is ever created anew under such a key.
+                None => Err(error),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read_back(&self, key: &str) -> Result<Option<Meta>, StoreError> {
+        match self.patiently(|| self.store.head(key, None)).await {
+            Ok(meta) => Ok(Some(meta)),
+            Err(StoreError::Absent { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a request until it has an outcome that is known, or patience ends.
+    async fn patiently<T, F>(&self, mut request: impl FnMut() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
     {
         let mut tried = 0;
         loop {
             let outcome = request().await;
             tried += 1;
             match outcome {
-                Ok(()) => return Ok(Creation::Made),
-                Err(error @ StoreError::AlreadyThere { .. }) => match self.read_back(key).await? {
-                    Some(meta) if self.is_mine(&meta) => return Ok(Creation::Made),
-                    Some(meta) => return Ok(Creation::Found(meta)),
-                    // Deleted in between: no object of ours is ever created anew under such a key.
-                    None => return Err(error),
-                },
                 Err(error) if error.is_try_again() => {
                     if !Backoff::REQUEST.wait(tried, self.ambient).await {
                         return Err(error);
                     }
                 }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn read_back(&self, key: &str) -> Result<Option<Meta>, StoreError> {
-        let mut tried = 0;
-        loop {
-            let outcome = self.store.head(key, None).await;
-            tried += 1;
-            match outcome {
-                Ok(meta) => return Ok(Some(meta)),
-                Err(StoreError::Absent { .. }) => return Ok(None),
-                Err(error) if error.is_try_again() => {
-                    if !Backoff::REQUEST.wait(tried, self.ambient).await {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
+                known => return known,
             }
         }
     }
