@@ -23,19 +23,7 @@ enum Range {
 
 /// Describes a closed file; its path is left empty.
 pub(crate) fn describe(metadata: &ParquetMetaData, partition: Option<i32>, bytes: u64) -> DataFile {
-    let mut file = DataFile {
-        path: String::new(),
-        partition,
-        rows: 0,
-        bytes,
-        column_sizes: BTreeMap::new(),
-        value_counts: BTreeMap::new(),
-        null_counts: BTreeMap::new(),
-        nan_counts: BTreeMap::new(),
-        lower_bounds: BTreeMap::new(),
-        upper_bounds: BTreeMap::new(),
-        split_offsets: Vec::new(),
-    };
+    let mut file = DataFile::new("", partition, 0, bytes);
     let mut ranges: BTreeMap<i32, Option<Range>> = BTreeMap::new();
     for group in metadata.row_groups() {
         file.rows += positive(group.num_rows());

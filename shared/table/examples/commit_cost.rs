@@ -202,17 +202,13 @@ impl World {
             unknown_fields: vec![],
             broken: BTreeMap::new(),
             files: vec![DataFile {
-                path: self.store.uri(&key),
-                partition: Some(day),
-                rows,
-                bytes: 1 << 20,
                 column_sizes: counts(5000),
                 value_counts: counts(rows),
                 null_counts: counts(0),
-                nan_counts: BTreeMap::new(),
                 lower_bounds: bounds(1),
                 upper_bounds: bounds(1_000_000),
                 split_offsets: vec![4],
+                ..DataFile::new(self.store.uri(&key), Some(day), rows, 1 << 20)
             }],
             quarantine: vec![],
             receipt: Receipt::default(),

@@ -88,17 +88,8 @@ impl World {
             let body = vec![b'x'; 10];
             self.store.create(&key, body.into(), &Attributes::new()).await.unwrap();
             files.push(DataFile {
-                path: self.store.uri(&key),
-                partition: Some(partition),
-                rows: staged.rows,
-                bytes: 10,
-                column_sizes: BTreeMap::new(),
-                value_counts: BTreeMap::new(),
-                null_counts: BTreeMap::new(),
-                nan_counts: BTreeMap::new(),
-                lower_bounds: BTreeMap::new(),
-                upper_bounds: BTreeMap::new(),
                 split_offsets: vec![4],
+                ..DataFile::new(self.store.uri(&key), Some(partition), staged.rows, 10)
             });
         }
         let rows = if files.is_empty() { 0 } else { staged.rows };

@@ -41,6 +41,25 @@ pub struct DataFile {
     pub split_offsets: Vec<u64>,
 }
 
+impl DataFile {
+    /// A file of which no more is known than where it lies and how large it is.
+    pub fn new(path: impl Into<String>, partition: Option<i32>, rows: u64, bytes: u64) -> Self {
+        Self {
+            path: path.into(),
+            partition,
+            rows,
+            bytes,
+            column_sizes: BTreeMap::new(),
+            value_counts: BTreeMap::new(),
+            null_counts: BTreeMap::new(),
+            nan_counts: BTreeMap::new(),
+            lower_bounds: BTreeMap::new(),
+            upper_bounds: BTreeMap::new(),
+            split_offsets: Vec::new(),
+        }
+    }
+}
+
 /// A value that no value of the column is below (or above), in Iceberg's single-value serialisation; base64 in JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bound(Vec<u8>);
