@@ -68,8 +68,8 @@ pub(crate) fn run(contract: &Path, json: bool, files: &[PathBuf]) -> Result<Exit
         if coverage.rows_quarantined > faults.0.len() as u64 {
             println!("  …");
         }
-        if !audited.unknown_fields.is_empty() {
-            println!("  not in the contract: {}", audited.unknown_fields.join(", "));
+        for amendment in &audited.amendments {
+            println!("  not in the contract: {}", amendment.pointer);
         }
     }
     Ok(ExitCode::from(worst))

@@ -15,7 +15,11 @@ const BOUND_CHARS: usize = 16;
 enum Range {
     Boolean(bool, bool),
     Date(i32, i32),
+    Int(i32, i32),
     Long(i64, i64),
+    Float(f32, f32),
+    /// Unscaled.
+    Decimal(i128, i128),
     Timestamp(i64, i64),
     Double(f64, f64),
     Text(String, Option<String>),
@@ -69,22 +73,41 @@ fn offset(group: &RowGroupMetaData) -> Option<u64> {
 
 fn range(column: &ColumnChunkMetaData) -> Option<Range> {
     let descriptor = column.column_descr();
+    if descriptor.max_rep_level() > 0 {
+        // The items of lists have no bounds in Iceberg: a row has many of them.
+        return None;
+    }
     match column.statistics()? {
         Statistics::Boolean(s) => Some(Range::Boolean(*s.min_opt()?, *s.max_opt()?)),
         Statistics::Int32(s) => match descriptor.logical_type_ref() {
             Some(LogicalType::Date) => Some(Range::Date(*s.min_opt()?, *s.max_opt()?)),
+            Some(LogicalType::Decimal { .. }) => {
+                Some(Range::Decimal((*s.min_opt()?).into(), (*s.max_opt()?).into()))
+            }
+            None if descriptor.converted_type() == ConvertedType::NONE => {
+                Some(Range::Int(*s.min_opt()?, *s.max_opt()?))
+            }
             _ => None,
         },
         Statistics::Int64(s) => {
             let (low, high) = (*s.min_opt()?, *s.max_opt()?);
             match descriptor.logical_type_ref() {
                 Some(LogicalType::Timestamp { .. }) => Some(Range::Timestamp(low, high)),
+                Some(LogicalType::Decimal { .. }) => Some(Range::Decimal(low.into(), high.into())),
                 None if descriptor.converted_type() == ConvertedType::NONE => {
                     Some(Range::Long(low, high))
                 }
                 _ => None,
             }
         }
+        Statistics::Float(s) => Some(Range::Float(*s.min_opt()?, *s.max_opt()?)),
+        Statistics::FixedLenByteArray(s) => match descriptor.logical_type_ref() {
+            Some(LogicalType::Decimal { .. }) => Some(Range::Decimal(
+                big_endian(s.min_opt()?.data())?,
+                big_endian(s.max_opt()?.data())?,
+            )),
+            _ => None,
+        },
         Statistics::Double(s) => Some(Range::Double(*s.min_opt()?, *s.max_opt()?)),
         Statistics::ByteArray(s) => {
             let low = std::str::from_utf8(s.min_opt()?.data()).ok()?.to_owned();
@@ -95,11 +118,22 @@ fn range(column: &ColumnChunkMetaData) -> Option<Range> {
     }
 }
 
+/// A signed whole number of at most 16 bytes.
+fn big_endian(bytes: &[u8]) -> Option<i128> {
+    let negative = bytes.first()? & 0x80 != 0;
+    let mut whole = if negative { [0xff; 16] } else { [0; 16] };
+    whole.get_mut(16usize.checked_sub(bytes.len())?..)?.copy_from_slice(bytes);
+    Some(i128::from_be_bytes(whole))
+}
+
 fn merge(a: Range, b: Range) -> Option<Range> {
     Some(match (a, b) {
         (Range::Boolean(a, b), Range::Boolean(c, d)) => Range::Boolean(a & c, b | d),
         (Range::Date(a, b), Range::Date(c, d)) => Range::Date(a.min(c), b.max(d)),
         (Range::Long(a, b), Range::Long(c, d)) => Range::Long(a.min(c), b.max(d)),
+        (Range::Int(a, b), Range::Int(c, d)) => Range::Int(a.min(c), b.max(d)),
+        (Range::Float(a, b), Range::Float(c, d)) => Range::Float(a.min(c), b.max(d)),
+        (Range::Decimal(a, b), Range::Decimal(c, d)) => Range::Decimal(a.min(c), b.max(d)),
         (Range::Timestamp(a, b), Range::Timestamp(c, d)) => Range::Timestamp(a.min(c), b.max(d)),
         (Range::Double(a, b), Range::Double(c, d)) => Range::Double(a.min(c), b.max(d)),
         (Range::Text(a, b), Range::Text(c, d)) => {
@@ -114,6 +148,9 @@ fn bounds(range: Range) -> (Bound, Option<Bound>) {
         Range::Boolean(a, b) => (Bound::from_bool(a), Some(Bound::from_bool(b))),
         Range::Date(a, b) => (Bound::from_date(a), Some(Bound::from_date(b))),
         Range::Long(a, b) => (Bound::from_long(a), Some(Bound::from_long(b))),
+        Range::Int(a, b) => (Bound::from_int(a), Some(Bound::from_int(b))),
+        Range::Float(a, b) => (Bound::from_float(a), Some(Bound::from_float(b))),
+        Range::Decimal(a, b) => (Bound::from_decimal(a), Some(Bound::from_decimal(b))),
         Range::Timestamp(a, b) => (Bound::from_timestamp(a), Some(Bound::from_timestamp(b))),
         Range::Double(a, b) => (Bound::from_double(a), Some(Bound::from_double(b))),
         Range::Text(a, b) => {

@@ -171,7 +171,7 @@ impl Stage {
             bytes: meta.size,
             verdict: audited.verdict,
             event_range: audited.event_range,
-            unknown_fields: audited.unknown_fields,
+            amendments: audited.amendments,
             broken: audited.broken,
             files,
             quarantine,

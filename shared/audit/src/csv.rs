@@ -3,15 +3,22 @@
 //! Columns are found by the header's names, so their order does not matter. A row with too few or too many cells, with
 //! invalid UTF-8 or with a NUL is a bad row; a header that does not fit the contract makes the object unreadable.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::sync::Arc;
 
+use arrow::array::StringBuilder;
 use csv_core::ReadRecordResult;
-use sluicegate_contract::{Contract, CsvFormat, Reason, UnknownFields};
+use sluicegate_contract::check::tells_absent_from_null;
+use sluicegate_contract::{Contract, CsvFormat, Datum, Encoding, Reason, UnknownFields};
 
+use crate::cell;
 use crate::decode::{
-    CHUNK_BYTES, Cell, Chunk, Column, DecodeError, DecodeFault, Decoder, append, chunk_rows, quote,
+    CHUNK_BYTES, Cell, Chunk, Column, DecodeError, Decoder, RowFault, chunk_rows, quote,
 };
+use crate::unknown::Unknown;
 
 /// Bytes asked of the reader at once.
 const READ: usize = 256 << 10;
@@ -34,7 +41,10 @@ pub(crate) struct Csv<'a, R> {
     places: Vec<Option<usize>>,
     width: usize,
     header: Vec<u8>,
-    unknown: BTreeSet<String>,
+    /// Columns of the file that the contract does not know.
+    strangers: Vec<(usize, String)>,
+    unknown: &'a RefCell<Unknown>,
+    tell_absent: bool,
     /// Scratch, kept between chunks.
     record: Record,
 }
@@ -48,6 +58,33 @@ struct Record {
     ends_len: usize,
 }
 
+fn core(format: &CsvFormat) -> csv_core::Reader {
+    csv_core::ReaderBuilder::new().delimiter(format.delimiter).quote(format.quote).build()
+}
+
+/// Bytes as text, by the source's encoding.
+trait AsText {
+    /// `ends` are moved where characters need more bytes; `None` if the bytes are no text.
+    fn text<'b>(&self, bytes: &'b [u8], ends: &mut [usize]) -> Option<Cow<'b, str>>;
+}
+
+impl AsText for CsvFormat {
+    fn text<'b>(&self, bytes: &'b [u8], ends: &mut [usize]) -> Option<Cow<'b, str>> {
+        if self.encoding == Encoding::Utf8 || bytes.is_ascii() {
+            return std::str::from_utf8(bytes).ok().map(Cow::Borrowed);
+        }
+        // In UTF-8, every second half of the code page takes one byte more.
+        let (mut at, mut more) = (0, 0);
+        for end in ends {
+            let cell = bytes.get(at..*end).unwrap_or_default();
+            more += cell.iter().filter(|b| !b.is_ascii()).count();
+            at = *end;
+            *end += more;
+        }
+        Some(Cow::Owned(bytes.iter().map(|b| char::from(*b)).collect()))
+    }
+}
+
 fn unreadable(code: &str, message: impl Into<String>) -> DecodeError {
     DecodeError::Unreadable(Reason::new(code, message))
 }
@@ -58,13 +95,13 @@ impl<'a, R: Read> Csv<'a, R> {
         contract: &'a Contract,
         format: &'a CsvFormat,
         reader: R,
+        unknown: &'a RefCell<Unknown>,
     ) -> Result<Self, DecodeError> {
-        let core = csv_core::ReaderBuilder::new().delimiter(format.delimiter).build();
         let mut csv = Self {
             contract,
             format,
             reader,
-            core,
+            core: core(format),
             buffer: vec![0; READ],
             at: 0,
             filled: 0,
@@ -74,7 +111,9 @@ impl<'a, R: Read> Csv<'a, R> {
             places: Vec::new(),
             width: 0,
             header: Vec::new(),
-            unknown: BTreeSet::new(),
+            strangers: Vec::new(),
+            unknown,
+            tell_absent: tells_absent_from_null(contract),
             record: Record { data: vec![0; 4096], ends: vec![0; 256], ..Record::default() },
         };
         csv.read_header()?;
@@ -87,17 +126,25 @@ impl<'a, R: Read> Csv<'a, R> {
             self.at += 3;
             self.offset += 3;
         }
+        if !self.format.header {
+            if self.at == self.filled {
+                return Err(unreadable("empty", "the object is empty"));
+            }
+            self.width = self.contract.fields.len();
+            self.places = (0..self.width).map(Some).collect();
+            return Ok(());
+        }
         let mut line = Vec::new();
         if !self.next_record(&mut line)? {
             return Err(unreadable("empty", "the object is empty: not even a header"));
         }
         let Record { data, ends, data_len, ends_len } = &self.record;
-        let text = std::str::from_utf8(data.get(..*data_len).unwrap_or_default())
-            .map_err(|_| unreadable("header", "the header is not UTF-8 text"))?;
+        let mut ends = ends.get(..*ends_len).unwrap_or_default().to_vec();
+        let text = self.format.text(data.get(..*data_len).unwrap_or_default(), &mut ends);
+        let text = text.ok_or_else(|| unreadable("header", "the header is not UTF-8 text"))?;
         let mut from = 0;
         let names: Vec<&str> = ends
             .iter()
-            .take(*ends_len)
             .map(|end| text.get(std::mem::replace(&mut from, *end)..*end).unwrap_or_default())
             .collect();
         let mut seen = BTreeSet::new();
@@ -123,15 +170,16 @@ impl<'a, R: Read> Csv<'a, R> {
                 "header",
                 format!(
                     "the header {} lacks {} required columns: {listed}{hint}",
-                    quote(text),
+                    quote(&text),
                     missing.len()
                 ),
             ));
         }
         let known = |name: &str| self.contract.fields.iter().any(|f| f.source == name);
-        self.unknown = names.iter().filter(|n| !known(n)).map(|n| (*n).to_owned()).collect();
-        if let (UnknownFields::Reject, Some(first)) =
-            (self.contract.unknown_fields, self.unknown.first())
+        let strangers = names.iter().enumerate().filter(|(_, name)| !known(name));
+        self.strangers = strangers.map(|(place, name)| (place, (*name).to_owned())).collect();
+        if let (UnknownFields::Reject, Some((_, first))) =
+            (self.contract.unknown_fields, self.strangers.first())
         {
             return Err(unreadable(
                 "unknown_field",
@@ -224,51 +272,79 @@ struct Cells {
     data: Vec<u8>,
     /// End of each cell in `data`.
     ends: Vec<usize>,
-    /// Rows whose cells are not to be looked at; they have a fault already.
-    dead: Vec<bool>,
 }
 
 impl Cells {
-    fn kill(
-        &mut self,
-        row: usize,
-        rule: &'static str,
-        reason: String,
-        faults: &mut Vec<DecodeFault>,
-    ) {
-        if let Some(dead) = self.dead.get_mut(row).filter(|dead| !**dead) {
-            *dead = true;
-            faults.push(DecodeFault { row, field: None, rule, reason });
-        }
-    }
-
     fn range(&self, index: usize) -> std::ops::Range<usize> {
         let from =
             if index == 0 { 0 } else { self.ends.get(index - 1).copied().unwrap_or_default() };
         from..self.ends.get(index).copied().unwrap_or(from)
     }
 
-    /// Kills the rows that are not text. Whole chunks are looked at first: almost all are.
-    fn check_text(&mut self, width: usize, faults: &mut Vec<DecodeFault>) {
+    /// Marks the rows that are not text. Whole chunks are looked at first: almost all are.
+    fn check_text(&mut self, width: usize, chunk: &mut Chunk) {
         let clean = std::str::from_utf8(&self.data)
             .is_ok_and(|text| self.ends.iter().all(|end| text.is_char_boundary(*end)))
             && memchr::memchr(0, &self.data).is_none();
         if clean {
             return;
         }
-        for row in 0..self.dead.len() {
+        for row in 0..chunk.rows {
             for index in row * width..(row + 1) * width {
                 let cell = self.data.get(self.range(index)).unwrap_or_default();
-                let reason = if std::str::from_utf8(cell).is_err() {
-                    "is not valid UTF-8"
+                if std::str::from_utf8(cell).is_err() {
+                    chunk.spoil(row, "encoding", "is not valid UTF-8");
                 } else if cell.contains(&0) {
-                    "has a NUL character"
-                } else {
-                    continue;
-                };
-                self.kill(row, "encoding", reason.to_owned(), faults);
+                    chunk.spoil(row, "encoding", "has a NUL character");
+                }
             }
         }
+    }
+}
+
+/// Cells that stand for null.
+struct Nulls<'a> {
+    tokens: Vec<&'a [u8]>,
+    longest: Option<usize>,
+}
+
+impl<'a> Nulls<'a> {
+    fn of(format: &'a CsvFormat) -> Self {
+        let tokens: Vec<&[u8]> = format.null_tokens.iter().map(String::as_bytes).collect();
+        Self { longest: tokens.iter().map(|token| token.len()).max(), tokens }
+    }
+
+    fn has(&self, text: &str) -> bool {
+        Some(text.len()) <= self.longest && self.tokens.contains(&text.as_bytes())
+    }
+}
+
+impl<R: Read> Csv<'_, R> {
+    /// What the contract does not know, a JSON object a row; counted on the way.
+    fn extra<'t>(
+        &self,
+        rows: usize,
+        cell: &dyn Fn(usize, usize) -> Option<&'t str>,
+    ) -> StringBuilder {
+        let nulls = Nulls::of(self.format);
+        let mut extra = StringBuilder::new();
+        let mut unknown = self.unknown.borrow_mut();
+        let first = self.rows - rows as u64;
+        for row in 0..rows {
+            let mut object = serde_json::Map::new();
+            for (place, name) in &self.strangers {
+                let Some(text) = cell(row, *place).filter(|text| !nulls.has(text)) else {
+                    continue;
+                };
+                let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+                unknown.cell(first + row as u64, &pointer, text);
+                object.insert(name.clone(), text.into());
+            }
+            extra.append_option(
+                (!object.is_empty()).then(|| serde_json::Value::Object(object).to_string()),
+            );
+        }
+        extra
     }
 }
 
@@ -286,9 +362,11 @@ impl<R: Read> Decoder for Csv<'_, R> {
             let row = trimmed(line);
             let lead = line.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
             chunk.spans.push(from + lead..from + lead + row.len());
+            chunk.bad.push(false);
+            let within_quotes =
+                self.ended && line.iter().filter(|b| **b == self.format.quote).count() % 2 == 1;
             let base = cells.data.len();
             let record = &self.record;
-            cells.dead.push(false);
             if record.ends_len == self.width {
                 cells
                     .data
@@ -296,62 +374,104 @@ impl<R: Read> Decoder for Csv<'_, R> {
                 cells.ends.extend(record.ends.iter().take(self.width).map(|end| base + end));
             } else {
                 cells.ends.extend(std::iter::repeat_n(base, self.width));
-                let reason = format!("has {} cells, the header {}", record.ends_len, self.width);
-                cells.kill(chunk.rows, "columns", reason, &mut chunk.faults);
+                let reason = if self.format.header {
+                    format!("has {} cells, the header {}", record.ends_len, self.width)
+                } else {
+                    format!("has {} cells, the contract {}", record.ends_len, self.width)
+                };
+                chunk.spoil(chunk.rows, "columns", reason);
             }
             // The input ends within quotes: what came after them, if anything did, is lost in this row.
-            if self.ended && line.iter().filter(|b| **b == b'"').count() % 2 == 1 {
-                let reason = "the object ends within quotes".to_owned();
-                cells.kill(chunk.rows, "quotes", reason, &mut chunk.faults);
+            if within_quotes {
+                chunk.spoil(chunk.rows, "quotes", "the object ends within quotes");
             }
             chunk.rows += 1;
         }
         if chunk.rows == 0 {
             return Ok(None);
         }
-        cells.check_text(self.width, &mut chunk.faults);
-        let nulls: Vec<&[u8]> = self.format.null_tokens.iter().map(String::as_bytes).collect();
-        let longest_null = nulls.iter().map(|token| token.len()).max();
+        if self.format.encoding == Encoding::Latin1
+            && let Some(Cow::Owned(text)) = self.format.text(&cells.data, &mut cells.ends)
+        {
+            cells.data = text.into_bytes();
+        }
+        cells.check_text(self.width, &mut chunk);
+        let nulls = Nulls::of(self.format);
         // Almost always the whole chunk is text; where it is not, the rows that are still alive are.
         let text = std::str::from_utf8(&cells.data).ok();
-        for (index, (field, place)) in self.contract.fields.iter().zip(&self.places).enumerate() {
-            let mut column = Column::of(field.kind, chunk.rows);
-            for row in 0..chunk.rows {
-                if cells.dead.get(row).copied().unwrap_or(true) {
-                    column.null();
+        let dead: Vec<bool> = chunk.bad.clone();
+        let at = |row: usize, place: usize| {
+            let range = cells.range(row * self.width + place);
+            match text {
+                Some(text) => text.get(range),
+                None => cells.data.get(range).and_then(|bytes| std::str::from_utf8(bytes).ok()),
+            }
+        };
+        for (field, place) in self.contract.fields.iter().zip(&self.places) {
+            let mut column = Column::of(field, chunk.rows, self.tell_absent);
+            for (row, bad) in chunk.bad.iter_mut().enumerate() {
+                if dead.get(row).copied().unwrap_or(true) {
+                    column.skip();
                     continue;
                 }
-                let range = place.map(|place| cells.range(row * self.width + place));
-                let value = range.and_then(|range| match text {
-                    Some(text) => text.get(range),
-                    None => cells.data.get(range).and_then(|bytes| std::str::from_utf8(bytes).ok()),
-                });
-                let cell = match value {
+                let cell = match place.and_then(|place| at(row, place)) {
                     None => Cell::Absent,
-                    Some(value)
-                        if Some(value.len()) <= longest_null
-                            && nulls.contains(&value.as_bytes()) =>
-                    {
-                        if field.nullable {
-                            Cell::Null
-                        } else {
-                            Cell::Absent
-                        }
-                    }
+                    Some(value) if nulls.has(value) && field.nullable => Cell::Null,
+                    Some(value) if nulls.has(value) => Cell::Absent,
                     Some(value) => Cell::Text(value),
                 };
-                append(self.contract, index, row, &mut column, &cell, &mut chunk.faults);
+                if !column.append(&cell) {
+                    *bad = true;
+                }
             }
             chunk.columns.push(column.finish());
+        }
+        let keep = self.contract.unknown_fields == UnknownFields::Keep;
+        if keep || !self.strangers.is_empty() {
+            let alive = |row: usize, place: usize| {
+                let dead = dead.get(row).copied().unwrap_or(true);
+                if dead { None } else { at(row, place) }
+            };
+            let mut extra = self.extra(chunk.rows, &alive);
+            chunk.extra = keep.then(|| Arc::new(extra.finish()) as _);
         }
         Ok(Some(chunk))
     }
 
-    fn header(&self) -> &[u8] {
-        &self.header
+    fn datum<'b>(&self, row: &'b [u8]) -> Result<Datum<'b>, RowFault> {
+        let mut core = core(self.format);
+        let (mut data, mut ends) = (vec![0; row.len() + 1], vec![0; self.width + 2]);
+        let (_, read, mut written, mut ended) = core.read_record(row, &mut data, &mut ends);
+        if read == row.len() {
+            // An end of line, which the row's bytes do not have, ends the last cell.
+            let rest = data.get_mut(written..).unwrap_or_default();
+            let places = ends.get_mut(ended..).unwrap_or_default();
+            let (_, _, more, cells) = core.read_record(b"\n", rest, places);
+            written += more;
+            ended += cells;
+        }
+        ends.truncate(ended);
+        let text = self.format.text(data.get(..written).unwrap_or_default(), &mut ends);
+        let text = text.ok_or_else(|| RowFault::whole("encoding", "is not valid UTF-8"))?;
+        let nulls = Nulls::of(self.format);
+        let cell = |place: usize| {
+            let from = if place == 0 { 0 } else { ends.get(place - 1).copied()? };
+            text.get(from..ends.get(place).copied()?)
+        };
+        let mut properties = Vec::with_capacity(self.places.len());
+        for (field, place) in self.contract.fields.iter().zip(&self.places) {
+            let Some(text) = place.and_then(cell) else { continue };
+            let value = match (nulls.has(text), field.nullable) {
+                (true, true) => Datum::Null,
+                (true, false) => continue,
+                (false, _) => cell::datum(&field.ty, text).into_owned(),
+            };
+            properties.push((Cow::Owned(field.source.clone()), value));
+        }
+        Ok(Datum::Object(properties))
     }
 
-    fn unknown_fields(&self) -> &BTreeSet<String> {
-        &self.unknown
+    fn header(&self) -> &[u8] {
+        &self.header
     }
 }

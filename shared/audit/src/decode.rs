@@ -1,15 +1,24 @@
 //! What a decoder makes of the bytes: chunks of rows as columns, with the original bytes beside them.
+//!
+//! A decoder says which rows are bad, and not why: the reasons are [`Contract::explain`]'s, of the row as it was
+//! written. Only of rows that are no rows at all the decoder itself gives the fault.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Date32Builder, Float64Builder, Int64Builder, StringBuilder,
-    TimestampMicrosecondBuilder,
+    ArrayRef, BooleanBufferBuilder, BooleanBuilder, Date32Builder, Decimal128Builder,
+    Float32Builder, Float64Builder, Int32Builder, Int64Builder, ListArray, NullBufferBuilder,
+    StringBuilder, StructArray, TimestampMicrosecondBuilder,
 };
-use sluicegate_contract::{Contract, Kind, Reason};
+use arrow::buffer::OffsetBuffer;
+use arrow::datatypes::{DataType, FieldRef, Fields};
+use sluicegate_contract::check::{Present, Vector, data_type};
+use sluicegate_contract::{Contract, Datum, Field, Num, Reason, Type, decimal, single, time};
 
 use crate::cell;
+use crate::jsonl;
 
 /// Rows and cells in a chunk, and the bytes after which it ends earlier. All count rows, never reads: REP-1.
 const CHUNK_ROWS: usize = 8192;
@@ -24,34 +33,55 @@ pub(crate) fn chunk_rows(columns: usize) -> usize {
 /// One rule that a row broke.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RowFault {
-    /// The column, unless it is the row as a whole.
+    /// The property of the row, unless it is the row as a whole.
     pub column: Option<String>,
-    /// A JSON Schema keyword, or `columns`, `quotes`, `encoding`, `json`, `unknown_field`, `max_ahead`; `more` where a row
-    /// has more faults than are kept.
+    /// JSON pointer to the value in its row.
+    pub pointer: String,
+    /// A JSON Schema keyword, or `logicalType`, `columns`, `quotes`, `encoding`, `json`, `unknown_field`, `max_ahead`; `more`
+    /// where a row has more faults than are kept.
     pub rule: &'static str,
     pub reason: String,
 }
 
-/// A fault that a decoder found.
-pub(crate) struct DecodeFault {
-    pub(crate) row: usize,
-    pub(crate) field: Option<usize>,
-    pub(crate) rule: &'static str,
-    pub(crate) reason: String,
+impl RowFault {
+    /// A fault of the row as a whole.
+    pub(crate) fn whole(rule: &'static str, reason: impl Into<String>) -> Self {
+        Self { column: None, pointer: String::new(), rule, reason: reason.into() }
+    }
 }
 
 /// Some rows, decoded.
 #[derive(Default)]
 pub(crate) struct Chunk {
-    /// One array a field of the contract; a cell that could not be decoded is null and has a fault.
-    pub(crate) columns: Vec<ArrayRef>,
+    /// One column a field of the contract; a cell that could not be decoded is null, and its row is bad.
+    pub(crate) columns: Vec<Vector>,
+    /// What the contract does not know, where it is kept: a JSON object a row.
+    pub(crate) extra: Option<ArrayRef>,
     pub(crate) rows: usize,
     /// Offset of `bytes` in the unpacked object.
     pub(crate) offset: u64,
     pub(crate) bytes: Vec<u8>,
     /// Where each row lies in `bytes`, its line end left out.
     pub(crate) spans: Vec<std::ops::Range<usize>>,
-    pub(crate) faults: Vec<DecodeFault>,
+    /// Rows that break the contract.
+    pub(crate) bad: Vec<bool>,
+    /// Rows that are none.
+    pub(crate) broken: BTreeMap<usize, RowFault>,
+}
+
+impl Chunk {
+    /// Marks a row that is none.
+    pub(crate) fn spoil(&mut self, row: usize, rule: &'static str, reason: impl Into<String>) {
+        self.broken.entry(row).or_insert_with(|| RowFault::whole(rule, reason));
+        if let Some(bad) = self.bad.get_mut(row) {
+            *bad = true;
+        }
+    }
+
+    /// A row's bytes.
+    pub(crate) fn row(&self, row: usize) -> &[u8] {
+        self.spans.get(row).and_then(|span| self.bytes.get(span.clone())).unwrap_or_default()
+    }
 }
 
 /// Why decoding ended early.
@@ -73,68 +103,125 @@ pub(crate) trait Decoder {
     /// The next rows; `None` at the end.
     fn next_chunk(&mut self) -> Result<Option<Chunk>, DecodeError>;
 
+    /// A row as it was written, from its bytes.
+    fn datum<'a>(&self, row: &'a [u8]) -> Result<Datum<'a>, RowFault>;
+
     /// What must precede quarantined rows so that they can be read like a file of the source.
     fn header(&self) -> &[u8] {
         &[]
     }
-
-    /// Names of fields that the contract does not know.
-    fn unknown_fields(&self) -> &BTreeSet<String>;
 }
 
 /// A value that came with its type (JSON), or as text (CSV).
+#[derive(Default)]
 pub(crate) enum Cell<'a> {
+    #[default]
     Absent,
     Null,
+    /// Of a CSV.
     Text(&'a str),
     Boolean(bool),
     Integer(i64),
     Number(f64),
-    String(std::borrow::Cow<'a, str>),
-    /// A value of a type that no column has.
-    Other(&'static str),
+    String(Cow<'a, str>),
+    /// JSON text of a value whose column needs its very digits.
+    Raw(&'a str),
+    Array(Vec<Cell<'a>>),
+    /// In the order of the struct's fields.
+    Object(Vec<Cell<'a>>),
+    /// A value of a type that the column does not have.
+    Other,
 }
 
 /// Builds one column.
-pub(crate) enum Column {
+pub(crate) struct Column<'c> {
+    builder: Builder<'c>,
+    ty: &'c Type,
+    nullable: bool,
+    required: bool,
+    /// Where absent and null must be told apart.
+    present: Option<BooleanBufferBuilder>,
+}
+
+enum Builder<'c> {
     Boolean(BooleanBuilder),
-    Integer(Int64Builder),
-    Number(Float64Builder),
+    Int(Int32Builder),
+    Long(Int64Builder),
+    Float(Float32Builder),
+    Double(Float64Builder),
+    Decimal(Decimal128Builder, u8, u8),
     String(StringBuilder),
     Date(Date32Builder),
-    DateTime(TimestampMicrosecondBuilder),
+    Timestamp(TimestampMicrosecondBuilder),
+    Json(StringBuilder),
+    Struct { columns: Vec<Column<'c>>, valid: NullBufferBuilder, fields: Fields },
+    List { items: Box<Column<'c>>, offsets: Vec<i32>, valid: NullBufferBuilder, item: FieldRef },
 }
 
 /// The largest whole number up to which doubles are exact: beyond, a JSON number written as a float is not an integer.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-impl Column {
-    pub(crate) fn of(kind: Kind, rows: usize) -> Self {
-        match kind {
-            Kind::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
-            Kind::Integer => Self::Integer(Int64Builder::with_capacity(rows)),
-            Kind::Number => Self::Number(Float64Builder::with_capacity(rows)),
-            Kind::String => Self::String(StringBuilder::with_capacity(rows, rows * 8)),
-            Kind::Date => Self::Date(Date32Builder::with_capacity(rows)),
-            Kind::DateTime => Self::DateTime(
-                TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC"),
-            ),
+impl<'c> Column<'c> {
+    pub(crate) fn of(field: &'c Field, rows: usize, tell_absent: bool) -> Self {
+        let told = tell_absent && field.nullable && !field.required;
+        Self {
+            builder: Builder::of(&field.ty, rows, tell_absent),
+            ty: &field.ty,
+            nullable: field.nullable,
+            required: field.required,
+            present: told.then(|| BooleanBufferBuilder::new(rows)),
         }
     }
 
-    pub(crate) fn null(&mut self) {
-        match self {
-            Self::Boolean(b) => b.append_null(),
-            Self::Integer(b) => b.append_null(),
-            Self::Number(b) => b.append_null(),
-            Self::String(b) => b.append_null(),
-            Self::Date(b) => b.append_null(),
-            Self::DateTime(b) => b.append_null(),
+    /// Appends nothing, for a row that is bad anyway.
+    pub(crate) fn skip(&mut self) {
+        self.null();
+        if let Some(present) = &mut self.present {
+            present.append(false);
         }
     }
 
-    /// Appends a value that is there; `false` if it is not one of this column's, which then gets a null.
-    pub(crate) fn value(&mut self, cell: &Cell<'_>) -> bool {
+    fn null(&mut self) {
+        match &mut self.builder {
+            Builder::Boolean(b) => b.append_null(),
+            Builder::Int(b) => b.append_null(),
+            Builder::Long(b) => b.append_null(),
+            Builder::Float(b) => b.append_null(),
+            Builder::Double(b) => b.append_null(),
+            Builder::Decimal(b, ..) => b.append_null(),
+            Builder::String(b) | Builder::Json(b) => b.append_null(),
+            Builder::Date(b) => b.append_null(),
+            Builder::Timestamp(b) => b.append_null(),
+            Builder::Struct { columns, valid, .. } => {
+                valid.append_null();
+                columns.iter_mut().for_each(Column::skip);
+            }
+            Builder::List { offsets, valid, .. } => {
+                valid.append_null();
+                offsets.push(offsets.last().copied().unwrap_or_default());
+            }
+        }
+    }
+
+    /// Appends a cell; `false` if the contract does not allow it here, and then something stands in its place.
+    pub(crate) fn append(&mut self, cell: &Cell<'_>) -> bool {
+        if let Some(present) = &mut self.present {
+            present.append(!matches!(cell, Cell::Absent));
+        }
+        match cell {
+            Cell::Absent => {
+                self.null();
+                !self.required
+            }
+            Cell::Null => {
+                self.null();
+                self.nullable
+            }
+            value => self.value(value),
+        }
+    }
+
+    fn value(&mut self, cell: &Cell<'_>) -> bool {
         macro_rules! put {
             ($builder:ident, $value:expr) => {{
                 let value = $value;
@@ -142,8 +229,8 @@ impl Column {
                 value.is_some()
             }};
         }
-        match self {
-            Self::Boolean(b) => put!(
+        match &mut self.builder {
+            Builder::Boolean(b) => put!(
                 b,
                 match cell {
                     Cell::Boolean(v) => Some(*v),
@@ -151,41 +238,186 @@ impl Column {
                     _ => None,
                 }
             ),
-            Self::Integer(b) => put!(
+            Builder::Long(b) => put!(b, whole(cell)),
+            Builder::Int(b) => put!(b, whole(cell).and_then(|n| i32::try_from(n).ok())),
+            Builder::Double(b) => put!(b, number(cell)),
+            Builder::Float(b) => put!(b, number(cell).and_then(single)),
+            Builder::Decimal(b, precision, scale) => {
+                let number = match cell {
+                    Cell::Raw(text) => Num::parse(text),
+                    Cell::Text(text) => cell::exact(text),
+                    Cell::Integer(n) => Some(Num::whole((*n).into())),
+                    Cell::Number(n) => Num::from_f64(*n),
+                    _ => None,
+                };
+                put!(b, number.and_then(|n| decimal(n, *precision, *scale)))
+            }
+            Builder::String(b) => put!(b, string(cell)),
+            Builder::Date(b) => put!(b, string(cell).and_then(time::date)),
+            Builder::Timestamp(b) => put!(b, string(cell).and_then(time::date_time)),
+            Builder::Json(b) => put!(
                 b,
                 match cell {
-                    Cell::Integer(v) => Some(*v),
-                    Cell::Text(t) => cell::integer(t),
-                    #[allow(clippy::cast_possible_truncation, reason = "whole, and within 2^53")]
-                    Cell::Number(v) if v.fract() == 0.0 && v.abs() <= EXACT => Some(*v as i64),
+                    Cell::Raw(text) | Cell::Text(text) => Datum::parse(text).ok().map(|_| *text),
                     _ => None,
                 }
             ),
-            Self::Number(b) => put!(
-                b,
-                match cell {
-                    Cell::Number(v) => Some(*v),
-                    #[allow(clippy::cast_precision_loss, reason = "the contract says double")]
-                    Cell::Integer(v) => Some(*v as f64),
-                    Cell::Text(t) => cell::number(t),
-                    _ => None,
+            Builder::Struct { columns, valid, .. } => match cell {
+                Cell::Object(cells) => {
+                    valid.append_non_null();
+                    columns
+                        .iter_mut()
+                        .zip(cells)
+                        .fold(true, |good, (c, cell)| c.append(cell) & good)
                 }
-            ),
-            Self::String(b) => put!(b, string(cell)),
-            Self::Date(b) => put!(b, string(cell).and_then(cell::date)),
-            Self::DateTime(b) => put!(b, string(cell).and_then(cell::date_time)),
+                Cell::Text(text) => self.json(text),
+                _ => {
+                    self.null();
+                    false
+                }
+            },
+            Builder::List { items, offsets, valid, .. } => match cell {
+                Cell::Array(cells) => {
+                    valid.append_non_null();
+                    let from = offsets.last().copied().unwrap_or_default();
+                    offsets.push(from + i32::try_from(cells.len()).unwrap_or(i32::MAX - from));
+                    cells.iter().fold(true, |good, cell| items.append(cell) & good)
+                }
+                Cell::Text(text) => self.json(text),
+                _ => {
+                    self.null();
+                    false
+                }
+            },
         }
     }
 
-    pub(crate) fn finish(&mut self) -> ArrayRef {
-        match self {
-            Self::Boolean(b) => Arc::new(b.finish()),
-            Self::Integer(b) => Arc::new(b.finish()),
-            Self::Number(b) => Arc::new(b.finish()),
-            Self::String(b) => Arc::new(b.finish()),
-            Self::Date(b) => Arc::new(b.finish()),
-            Self::DateTime(b) => Arc::new(b.finish()),
+    /// A struct or a list that is written in a cell of text.
+    fn json(&mut self, text: &str) -> bool {
+        match jsonl::parse(self.ty, text) {
+            Some(cell @ (Cell::Object(_) | Cell::Array(_))) => self.value(&cell),
+            _ => {
+                self.null();
+                false
+            }
         }
+    }
+
+    pub(crate) fn finish(&mut self) -> Vector {
+        let present = match &mut self.present {
+            Some(present) => Present::Mask(present.finish()),
+            None if self.required => Present::All,
+            None => Present::Valid,
+        };
+        let array: ArrayRef = match &mut self.builder {
+            Builder::Boolean(b) => Arc::new(b.finish()),
+            Builder::Int(b) => Arc::new(b.finish()),
+            Builder::Long(b) => Arc::new(b.finish()),
+            Builder::Float(b) => Arc::new(b.finish()),
+            Builder::Double(b) => Arc::new(b.finish()),
+            Builder::Decimal(b, ..) => Arc::new(b.finish()),
+            Builder::String(b) | Builder::Json(b) => Arc::new(b.finish()),
+            Builder::Date(b) => Arc::new(b.finish()),
+            Builder::Timestamp(b) => Arc::new(b.finish()),
+            Builder::Struct { columns, valid, fields } => {
+                let inner: Vec<_> = columns.iter_mut().map(Column::finish).collect();
+                let arrays = inner.iter().map(|v| v.array.clone()).collect();
+                let length = valid.len();
+                let array = StructArray::try_new_with_length(
+                    fields.clone(),
+                    arrays,
+                    valid.finish(),
+                    length,
+                );
+                // The builders were made from these very fields.
+                let array: ArrayRef = match array {
+                    Ok(array) => Arc::new(array),
+                    Err(_) => {
+                        arrow::array::new_null_array(&DataType::Struct(fields.clone()), length)
+                    }
+                };
+                return Vector { array, present, inner };
+            }
+            Builder::List { items, offsets, valid, item } => {
+                let inner = items.finish();
+                let length = valid.len();
+                let offsets = OffsetBuffer::new(std::mem::replace(offsets, vec![0]).into());
+                let array =
+                    ListArray::try_new(item.clone(), offsets, inner.array.clone(), valid.finish());
+                let array: ArrayRef = match array {
+                    Ok(array) => Arc::new(array),
+                    Err(_) => arrow::array::new_null_array(&DataType::List(item.clone()), length),
+                };
+                return Vector { array, present, inner: vec![inner] };
+            }
+        };
+        Vector::new(array, present)
+    }
+}
+
+impl<'c> Builder<'c> {
+    fn of(ty: &'c Type, rows: usize, tell_absent: bool) -> Self {
+        match ty {
+            Type::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
+            Type::Int => Self::Int(Int32Builder::with_capacity(rows)),
+            Type::Long => Self::Long(Int64Builder::with_capacity(rows)),
+            Type::Float => Self::Float(Float32Builder::with_capacity(rows)),
+            Type::Double => Self::Double(Float64Builder::with_capacity(rows)),
+            Type::Decimal { precision, scale } => {
+                let builder = Decimal128Builder::with_capacity(rows).with_data_type(data_type(ty));
+                Self::Decimal(builder, *precision, *scale)
+            }
+            Type::String => Self::String(StringBuilder::with_capacity(rows, rows * 8)),
+            Type::Json => Self::Json(StringBuilder::with_capacity(rows, rows * 8)),
+            Type::Date => Self::Date(Date32Builder::with_capacity(rows)),
+            Type::Timestamp => Self::Timestamp(
+                TimestampMicrosecondBuilder::with_capacity(rows).with_timezone("UTC"),
+            ),
+            Type::Struct(fields) => Self::Struct {
+                columns: fields.iter().map(|f| Column::of(f, rows, tell_absent)).collect(),
+                valid: NullBufferBuilder::new(rows),
+                fields: match data_type(ty) {
+                    DataType::Struct(fields) => fields,
+                    _ => Fields::empty(),
+                },
+            },
+            Type::List(element) => Self::List {
+                items: Box::new(Column {
+                    builder: Self::of(&element.ty, rows, tell_absent),
+                    ty: &element.ty,
+                    nullable: element.nullable,
+                    // An item is always there.
+                    required: true,
+                    present: None,
+                }),
+                offsets: vec![0],
+                valid: NullBufferBuilder::new(rows),
+                item: match data_type(ty) {
+                    DataType::List(item) => item,
+                    other => Arc::new(arrow::datatypes::Field::new("element", other, true)),
+                },
+            },
+        }
+    }
+}
+
+fn whole(cell: &Cell<'_>) -> Option<i64> {
+    match cell {
+        Cell::Integer(v) => Some(*v),
+        Cell::Text(t) => cell::integer(t),
+        #[allow(clippy::cast_possible_truncation, reason = "whole, and within 2^53")]
+        Cell::Number(v) if v.fract() == 0.0 && v.abs() <= EXACT => Some(*v as i64),
+        _ => None,
+    }
+}
+
+fn number(cell: &Cell<'_>) -> Option<f64> {
+    match cell {
+        Cell::Number(v) => Some(*v),
+        #[allow(clippy::cast_precision_loss, reason = "the contract says double")]
+        Cell::Integer(v) => Some(*v as f64),
+        Cell::Text(t) => cell::number(t),
+        _ => None,
     }
 }
 
@@ -197,51 +429,9 @@ fn string<'a>(cell: &'a Cell<'_>) -> Option<&'a str> {
     }
 }
 
-/// Appends one cell of a row to its column, with the fault if it has one.
-pub(crate) fn append(
-    contract: &Contract,
-    field: usize,
-    row: usize,
-    column: &mut Column,
-    cell: &Cell<'_>,
-    faults: &mut Vec<DecodeFault>,
-) {
-    let Some(declared) = contract.fields.get(field) else { return };
-    let mut fault =
-        |rule, reason| faults.push(DecodeFault { row, field: Some(field), rule, reason });
-    match cell {
-        Cell::Absent => {
-            column.null();
-            if declared.required {
-                fault("required", "is missing".to_owned());
-            }
-        }
-        Cell::Null => {
-            column.null();
-            if !declared.nullable {
-                fault("type", format!("must be {}, is null", declared.kind.describe()));
-            }
-        }
-        value => {
-            if !column.value(value) {
-                let shown = show(value);
-                fault("type", format!("must be {}, is {shown}", declared.kind.describe()));
-            }
-        }
-    }
-}
-
-/// A value cut short for a message.
-fn show(cell: &Cell<'_>) -> String {
-    match cell {
-        Cell::Text(t) => quote(t),
-        Cell::String(s) => quote(s),
-        Cell::Boolean(b) => b.to_string(),
-        Cell::Integer(n) => n.to_string(),
-        Cell::Number(n) => n.to_string(),
-        Cell::Other(name) => (*name).to_owned(),
-        Cell::Null | Cell::Absent => "null".to_owned(),
-    }
+/// Builders for every column of a contract.
+pub(crate) fn columns(contract: &Contract, rows: usize, tell_absent: bool) -> Vec<Column<'_>> {
+    contract.fields.iter().map(|f| Column::of(f, rows, tell_absent)).collect()
 }
 
 /// Text in quotes, cut after 60 characters.

@@ -3,22 +3,26 @@
 //! A line that is no JSON object, or that has a property twice, is a bad row. Blank lines are no rows.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::{Cell as Known, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
+use std::sync::Arc;
 
-use serde::Deserializer as _;
+use arrow::array::StringBuilder;
+use serde::Deserializer;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use sluicegate_contract::{Contract, JsonlFormat, Reason, UnknownFields};
+use serde_json::value::RawValue;
+use sluicegate_contract::check::tells_absent_from_null;
+use sluicegate_contract::{Contract, Datum, Field, JsonlFormat, Reason, Type, UnknownFields};
 
 use crate::decode::{
-    CHUNK_BYTES, Cell, Chunk, Column, DecodeError, DecodeFault, Decoder, append, chunk_rows, quote,
+    CHUNK_BYTES, Cell, Chunk, Column, DecodeError, Decoder, RowFault, chunk_rows, columns, quote,
 };
+use crate::unknown::Unknown;
 
 /// Bytes asked of the reader at once.
 const READ: usize = 256 << 10;
-/// Names of unknown fields that are remembered.
-const MAX_UNKNOWN: usize = 100;
 
 pub(crate) struct Jsonl<'a, R> {
     contract: &'a Contract,
@@ -30,8 +34,9 @@ pub(crate) struct Jsonl<'a, R> {
     ended: bool,
     offset: u64,
     rows: u64,
-    names: BTreeMap<&'a str, usize>,
-    unknown: BTreeSet<String>,
+    shape: Shape<'a>,
+    tell_absent: bool,
+    unknown: &'a RefCell<Unknown>,
 }
 
 impl<'a, R: Read> Jsonl<'a, R> {
@@ -39,9 +44,8 @@ impl<'a, R: Read> Jsonl<'a, R> {
         contract: &'a Contract,
         format: &'a JsonlFormat,
         reader: R,
+        unknown: &'a RefCell<Unknown>,
     ) -> Result<Self, DecodeError> {
-        let names =
-            contract.fields.iter().enumerate().map(|(i, f)| (f.source.as_str(), i)).collect();
         let mut jsonl = Self {
             contract,
             format,
@@ -51,8 +55,9 @@ impl<'a, R: Read> Jsonl<'a, R> {
             ended: false,
             offset: 0,
             rows: 0,
-            names,
-            unknown: BTreeSet::new(),
+            shape: Shape::of(&contract.fields),
+            tell_absent: tells_absent_from_null(contract),
+            unknown,
         };
         while jsonl.pending.len() < 3 && !jsonl.ended {
             jsonl.fill()?;
@@ -140,62 +145,191 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
         if chunk.rows == 0 {
             return Ok(None);
         }
-        let mut columns: Vec<_> =
-            self.contract.fields.iter().map(|f| Column::of(f.kind, chunk.rows)).collect();
-        for (row, span) in chunk.spans.iter().enumerate() {
-            let line = chunk.bytes.get(span.clone()).unwrap_or_default();
-            let mut cells: Vec<_> = columns.iter().map(|_| Cell::Absent).collect();
-            let mut strangers = Vec::new();
-            let reader = Row { names: &self.names, cells: &mut cells, strangers: &mut strangers };
-            if let Err((rule, reason)) = reader.read(line) {
-                chunk.faults.push(DecodeFault { row, field: None, rule, reason });
-                columns.iter_mut().for_each(Column::null);
-                continue;
-            }
-            for (index, (column, cell)) in columns.iter_mut().zip(&cells).enumerate() {
-                append(self.contract, index, row, column, cell, &mut chunk.faults);
-            }
-            for name in strangers {
-                if self.contract.unknown_fields == UnknownFields::Reject {
-                    let reason = format!("{} is not in the contract", quote(&name));
-                    chunk.faults.push(DecodeFault {
-                        row,
-                        field: None,
-                        rule: "unknown_field",
-                        reason,
-                    });
+        chunk.bad = vec![false; chunk.rows];
+        let first = self.rows - chunk.rows as u64;
+        let mut columns = columns(self.contract, chunk.rows, self.tell_absent);
+        let keep = self.contract.unknown_fields == UnknownFields::Keep;
+        let mut extra = keep.then(StringBuilder::new);
+        let bytes = std::mem::take(&mut chunk.bytes);
+        let mut cells: Vec<Cell<'_>> = Vec::new();
+        for row in 0..chunk.rows {
+            let span = chunk.spans.get(row).cloned().unwrap_or_default();
+            let line = bytes.get(span).unwrap_or_default();
+            cells.clear();
+            cells.resize_with(columns.len(), Cell::default);
+            let strangers = RefCell::new(Vec::new());
+            match self.shape.read(line, &mut cells, &strangers) {
+                Ok(()) => {
+                    let good = columns
+                        .iter_mut()
+                        .zip(&cells)
+                        .fold(true, |good, (column, cell)| column.append(cell) & good);
+                    let strangers = strangers.into_inner();
+                    let refused = self.contract.unknown_fields == UnknownFields::Reject
+                        && !strangers.is_empty();
+                    if let Some(bad) = chunk.bad.get_mut(row) {
+                        *bad = !good || refused;
+                    }
+                    if let Some(extra) = &mut extra {
+                        extra.append_option(object_of(&strangers));
+                    }
+                    if !strangers.is_empty() {
+                        self.unknown.borrow_mut().row(first + row as u64, &strangers);
+                    }
                 }
-                if self.unknown.len() < MAX_UNKNOWN {
-                    self.unknown.insert(name);
+                Err(why) => {
+                    columns.iter_mut().for_each(Column::skip);
+                    extra.iter_mut().for_each(StringBuilder::append_null);
+                    match why {
+                        Unread::Text => chunk.spoil(row, "encoding", "is not valid UTF-8"),
+                        // A row of another type is told of as such.
+                        Unread::Json(_) if self.datum(line).is_ok() => {
+                            if let Some(bad) = chunk.bad.get_mut(row) {
+                                *bad = true;
+                            }
+                        }
+                        Unread::Json(error) => chunk.spoil(row, "json", error.to_string()),
+                    }
                 }
             }
         }
         chunk.columns = columns.iter_mut().map(Column::finish).collect();
+        chunk.extra = extra.map(|mut extra| Arc::new(extra.finish()) as _);
+        drop(cells);
+        chunk.bytes = bytes;
         Ok(Some(chunk))
     }
 
-    fn unknown_fields(&self) -> &BTreeSet<String> {
-        &self.unknown
+    fn datum<'b>(&self, row: &'b [u8]) -> Result<Datum<'b>, RowFault> {
+        let text = std::str::from_utf8(row)
+            .map_err(|_| RowFault::whole("encoding", "is not valid UTF-8"))?;
+        Datum::parse(text).map_err(|e| RowFault::whole("json", e.to_string()))
     }
 }
 
-/// Reads one object into cells, by the contract's names.
-struct Row<'r, 'de> {
-    names: &'r BTreeMap<&'r str, usize>,
-    cells: &'r mut Vec<Cell<'de>>,
-    strangers: &'r mut Vec<String>,
+/// What a row has beyond its contract: place, and JSON text.
+pub(crate) type Stranger<'de> = (String, &'de str);
+
+/// Strangers as one JSON object.
+fn object_of(strangers: &[Stranger<'_>]) -> Option<String> {
+    if strangers.is_empty() {
+        return None;
+    }
+    let mut text = String::from("{");
+    for (i, (place, value)) in strangers.iter().enumerate() {
+        if i > 0 {
+            text.push(',');
+        }
+        let name = place.strip_prefix('/').unwrap_or(place);
+        text.push_str(&serde_json::to_string(name).unwrap_or_default());
+        text.push(':');
+        text.push_str(value);
+    }
+    text.push('}');
+    Some(text)
 }
 
-impl<'de> Row<'_, 'de> {
-    fn read(self, line: &'de [u8]) -> Result<(), (&'static str, String)> {
-        let text =
-            std::str::from_utf8(line).map_err(|_| ("encoding", "is not valid UTF-8".to_owned()))?;
+/// Why a line is no row.
+enum Unread {
+    Text,
+    Json(serde_json::Error),
+}
+
+/// Reads a JSON text as a value of a type.
+pub(crate) fn parse<'de>(ty: &Type, text: &'de str) -> Option<Cell<'de>> {
+    let (slot, strangers) = (Slot::of(ty), RefCell::new(Vec::new()));
+    let mut json = serde_json::Deserializer::from_str(text);
+    let seed = Seed { slot: &slot, at: &Path::Root, strangers: &strangers };
+    let cell = seed.deserialize(&mut json).ok()?;
+    json.end().ok().map(|()| cell)
+}
+
+/// How the properties of an object are read.
+struct Shape<'c> {
+    names: BTreeMap<&'c str, usize>,
+    slots: Vec<(&'c str, Slot<'c>)>,
+    /// Which property came last time after each, and first of all: rows are alike, so the next name is seldom sought.
+    next: Vec<Known<usize>>,
+}
+
+/// How a value is read.
+enum Slot<'c> {
+    Scalar,
+    /// A number whose digits all count, or any JSON.
+    Raw,
+    Struct(Shape<'c>),
+    List(Box<Slot<'c>>),
+}
+
+impl<'c> Slot<'c> {
+    fn of(ty: &'c Type) -> Self {
+        match ty {
+            Type::Decimal { .. } | Type::Json => Self::Raw,
+            Type::Struct(fields) => Self::Struct(Shape::of(fields)),
+            Type::List(element) => Self::List(Box::new(Self::of(&element.ty))),
+            _ => Self::Scalar,
+        }
+    }
+}
+
+impl<'c> Shape<'c> {
+    fn of(fields: &'c [Field]) -> Self {
+        Self {
+            names: fields.iter().enumerate().map(|(i, f)| (f.source.as_str(), i)).collect(),
+            slots: fields.iter().map(|f| (f.source.as_str(), Slot::of(&f.ty))).collect(),
+            next: (0..=fields.len()).map(Known::new).collect(),
+        }
+    }
+
+    /// The property of a name; `before` is the one that came before it, counted from 1.
+    fn find(&self, name: &str, before: usize) -> Option<usize> {
+        let guess = self.next.get(before)?;
+        if self.slots.get(guess.get()).is_some_and(|(n, _)| *n == name) {
+            return Some(guess.get());
+        }
+        let found = *self.names.get(name)?;
+        guess.set(found);
+        Some(found)
+    }
+
+    fn read<'de>(
+        &self,
+        line: &'de [u8],
+        cells: &mut [Cell<'de>],
+        strangers: &RefCell<Vec<Stranger<'de>>>,
+    ) -> Result<(), Unread> {
+        let text = std::str::from_utf8(line).map_err(|_| Unread::Text)?;
         let mut json = serde_json::Deserializer::from_str(text);
-        json.deserialize_any(self).and_then(|()| json.end()).map_err(|e| {
-            let rule = if e.is_data() { "type" } else { "json" };
-            (rule, e.to_string())
-        })
+        let row = Row { shape: self, cells, at: &Path::Root, strangers };
+        json.deserialize_map(row).and_then(|()| json.end()).map_err(Unread::Json)
     }
+}
+
+/// Where in a row the reader is; written out only where something strange is met.
+enum Path<'p> {
+    Root,
+    Name(&'p Path<'p>, &'p str),
+    Item(&'p Path<'p>, usize),
+}
+
+impl Path<'_> {
+    fn pointer(&self) -> String {
+        match self {
+            Self::Root => String::new(),
+            Self::Name(parent, name) => {
+                format!("{}/{}", parent.pointer(), name.replace('~', "~0").replace('/', "~1"))
+            }
+            Self::Item(parent, index) => format!("{}/{index}", parent.pointer()),
+        }
+    }
+}
+
+/// Reads one object into cells.
+struct Row<'r, 'de> {
+    shape: &'r Shape<'r>,
+    cells: &'r mut [Cell<'de>],
+    at: &'r Path<'r>,
+    strangers: &'r RefCell<Vec<Stranger<'de>>>,
 }
 
 impl<'de> Visitor<'de> for Row<'_, 'de> {
@@ -206,16 +340,29 @@ impl<'de> Visitor<'de> for Row<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut before = 0;
         while let Some(name) = map.next_key_seed(Name)? {
-            let Some(cell) = self.names.get(&*name).and_then(|i| self.cells.get_mut(*i)) else {
-                map.next_value::<IgnoredAny>()?;
-                self.strangers.push(name.into_owned());
+            let known = self.shape.find(&name, before);
+            let slot = known.and_then(|i| Some((self.cells.get_mut(i)?, self.shape.slots.get(i)?)));
+            let Some((cell, (name, slot))) = slot else {
+                let value: &RawValue = map.next_value()?;
+                let place = Path::Name(self.at, &name).pointer();
+                let mut strangers = self.strangers.borrow_mut();
+                if strangers.iter().any(|(other, _)| *other == place) {
+                    return Err(de::Error::custom(format!(
+                        "property {} comes twice",
+                        quote(&name)
+                    )));
+                }
+                strangers.push((place, value.get()));
                 continue;
             };
             if !matches!(cell, Cell::Absent) {
-                return Err(de::Error::custom(format!("property {} comes twice", quote(&name))));
+                return Err(de::Error::custom(format!("property {} comes twice", quote(name))));
             }
-            *cell = map.next_value_seed(Value)?;
+            let at = Path::Name(self.at, name);
+            *cell = map.next_value_seed(Seed { slot, at: &at, strangers: self.strangers })?;
+            before = known.unwrap_or_default() + 1;
         }
         Ok(())
     }
@@ -227,7 +374,7 @@ struct Name;
 impl<'de> DeserializeSeed<'de> for Name {
     type Value = Cow<'de, str>;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
         d.deserialize_str(self)
     }
 }
@@ -249,17 +396,25 @@ impl<'de> Visitor<'de> for Name {
 }
 
 /// A property's value.
-struct Value;
+struct Seed<'r, 'de> {
+    slot: &'r Slot<'r>,
+    at: &'r Path<'r>,
+    strangers: &'r RefCell<Vec<Stranger<'de>>>,
+}
 
-impl<'de> DeserializeSeed<'de> for Value {
+impl<'de> DeserializeSeed<'de> for Seed<'_, 'de> {
     type Value = Cell<'de>;
 
-    fn deserialize<D: serde::Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
+        if matches!(self.slot, Slot::Raw) {
+            let raw = <&RawValue as de::Deserialize>::deserialize(d)?;
+            return Ok(if raw.get() == "null" { Cell::Null } else { Cell::Raw(raw.get()) });
+        }
         d.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Value {
+impl<'de> Visitor<'de> for Seed<'_, 'de> {
     type Value = Cell<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -299,12 +454,30 @@ impl<'de> Visitor<'de> for Value {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Cell<'de>, A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Cell::Other("an array"))
+        let Slot::List(slot) = self.slot else {
+            while items.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(Cell::Other);
+        };
+        let mut cells = Vec::new();
+        loop {
+            let at = Path::Item(self.at, cells.len());
+            let seed = Seed { slot, at: &at, strangers: self.strangers };
+            match items.next_element_seed(seed)? {
+                Some(cell) => cells.push(cell),
+                None => return Ok(Cell::Array(cells)),
+            }
+        }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Cell<'de>, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Cell::Other("an object"))
+        let Slot::Struct(shape) = self.slot else {
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return Ok(Cell::Other);
+        };
+        let mut cells = Vec::new();
+        cells.resize_with(shape.slots.len(), Cell::default);
+        let row = Row { shape, cells: &mut cells, at: self.at, strangers: self.strangers };
+        row.visit_map(map)?;
+        Ok(Cell::Object(cells))
     }
 }

@@ -16,11 +16,13 @@ mod decode;
 mod input;
 mod jsonl;
 mod pass;
+mod unknown;
 
 pub use decode::RowFault;
 pub use input::MAX_EXPANSION;
 pub use pass::{Accepted, Audit, AuditError, BadRow, Rules, Sink, audit};
+pub use sluicegate_contract::infer::Amendment;
 pub use sluicegate_contract::{Coverage, Outcome, Reason, Verdict, VerdictError};
 
 /// Rises with every change that makes the same bytes give other files, so that a replay is told from a repetition.
-pub const ENGINE: u32 = 1;
+pub const ENGINE: u32 = 2;

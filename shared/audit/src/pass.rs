@@ -1,30 +1,32 @@
 //! The one pass: decode, check, split good from bad, and decide.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray, UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, RecordBatch, StringArray,
+    StructArray, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute::{filter_record_batch, take_record_batch};
-use arrow::datatypes::{Date32Type, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Date32Type, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sluicegate_contract::check::{check, published_schema};
+use sluicegate_contract::check::{published_schema, suspects};
+use sluicegate_contract::infer::Amendment;
+use sluicegate_contract::time::{MICROS_PER_DAY, month_of_day};
 use sluicegate_contract::{
-    Contract, Coverage, Format, Grain, Outcome, Reason, Verdict, VerdictError, Version,
+    Contract, Coverage, Grain, Lineage, Outcome, Reason, RowFormat, Verdict, VerdictError, Version,
 };
 
-use crate::cell::month_of_day;
 use crate::csv::Csv;
 use crate::decode::{Chunk, DecodeError, Decoder, RowFault};
 use crate::input;
 use crate::jsonl::Jsonl;
+use crate::unknown::Unknown;
 
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
 
 /// What an object is held against.
@@ -85,14 +87,14 @@ pub trait Sink {
 }
 
 /// What an audit came to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Audit {
     pub verdict: Verdict,
     /// First and last event time of the accepted rows, in microseconds since 1970.
     pub event_range: Option<(i64, i64)>,
-    /// Fields of the source that the contract does not know.
-    pub unknown_fields: Vec<String>,
-    /// How often each rule was broken: `column rule` → rows.
+    /// Fields of the source that the contract does not know, as it might learn them.
+    pub amendments: Vec<Amendment>,
+    /// How often each rule was broken: `property rule` → rows.
     pub broken: BTreeMap<String, u64>,
 }
 
@@ -128,14 +130,17 @@ pub fn audit(
         }
         Err(e) => return Err(AuditError::Source(e)),
     };
-    let outcome = match &rules.contract.format {
-        Format::Csv(format) => Csv::new(&rules.contract, format, reader)
+    let unknown = RefCell::new(Unknown::of(&rules.contract));
+    let contract = &rules.contract;
+    let outcome = match &contract.format {
+        RowFormat::Csv(format) => Csv::new(contract, format, reader, &unknown)
             .map_err(Stop::Decode)
             .and_then(|mut decoder| pass.run(&mut decoder, sink)),
-        Format::Jsonl(format) => Jsonl::new(&rules.contract, format, reader)
+        RowFormat::Jsonl(format) => Jsonl::new(contract, format, reader, &unknown)
             .map_err(Stop::Decode)
             .and_then(|mut decoder| pass.run(&mut decoder, sink)),
     };
+    pass.amendments = unknown.into_inner().finish(pass.coverage.rows_read);
     let unreadable = match outcome {
         Ok(()) => None,
         Err(Stop::Decode(DecodeError::Unreadable(reason))) => Some(reason),
@@ -164,7 +169,7 @@ struct Pass<'a> {
     rules: &'a Rules,
     coverage: Coverage,
     event_range: Option<(i64, i64)>,
-    unknown_fields: Vec<String>,
+    amendments: Vec<Amendment>,
     broken: BTreeMap<String, u64>,
 }
 
@@ -174,22 +179,26 @@ impl<'a> Pass<'a> {
             rules,
             coverage: Coverage::default(),
             event_range: None,
-            unknown_fields: Vec::new(),
+            amendments: Vec::new(),
             broken: BTreeMap::new(),
         }
     }
 
     fn run(&mut self, decoder: &mut dyn Decoder, sink: &mut dyn Sink) -> Result<(), Stop> {
         while let Some(chunk) = decoder.next_chunk().map_err(Stop::Decode)? {
-            self.chunk(chunk, decoder.header(), sink)?;
+            self.chunk(chunk, decoder, sink)?;
         }
-        self.unknown_fields = decoder.unknown_fields().iter().cloned().collect();
         Ok(())
     }
 
-    fn chunk(&mut self, mut chunk: Chunk, header: &[u8], sink: &mut dyn Sink) -> Result<(), Stop> {
+    fn chunk(
+        &mut self,
+        mut chunk: Chunk,
+        decoder: &dyn Decoder,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Stop> {
         let first_row = self.coverage.rows_read + 1;
-        let bad = self.faults_by_row(&mut chunk);
+        let bad = self.faults_by_row(&mut chunk, decoder);
         self.coverage.rows_read += chunk.rows as u64;
         self.coverage.rows_quarantined += bad.len() as u64;
         let mut good = vec![true; chunk.rows];
@@ -201,14 +210,14 @@ impl<'a> Pass<'a> {
                 let place = fault.column.as_deref().unwrap_or("row");
                 *self.broken.entry(format!("{place} {}", fault.rule)).or_default() += 1;
             }
-            let span = chunk.spans.get(row).cloned().unwrap_or_default();
+            let start = chunk.spans.get(row).map_or(0, |span| span.start);
             let bad_row = BadRow {
                 row: first_row + row as u64,
-                offset: chunk.offset + span.start as u64,
-                bytes: chunk.bytes.get(span).unwrap_or_default(),
+                offset: chunk.offset + start as u64,
+                bytes: chunk.row(row),
                 faults,
             };
-            sink.quarantine(header, &bad_row).map_err(AuditError::Sink)?;
+            sink.quarantine(decoder.header(), &bad_row).map_err(AuditError::Sink)?;
         }
         let batch = self.with_lineage(chunk, first_row)?;
         let rows = if good.iter().all(|g| *g) {
@@ -224,30 +233,30 @@ impl<'a> Pass<'a> {
     }
 
     /// Every bad row of a chunk with all its faults.
-    fn faults_by_row(&self, chunk: &mut Chunk) -> BTreeMap<usize, Vec<RowFault>> {
+    fn faults_by_row(
+        &self,
+        chunk: &mut Chunk,
+        decoder: &dyn Decoder,
+    ) -> BTreeMap<usize, Vec<RowFault>> {
         let contract = &self.rules.contract;
         let mut bad: BTreeMap<usize, Vec<RowFault>> = BTreeMap::new();
-        for fault in chunk.faults.drain(..) {
-            let field = fault.field.and_then(|i| contract.fields.get(i));
-            keep(bad.entry(fault.row).or_default(), || RowFault {
-                column: field.map(|f| f.source.clone()),
-                rule: fault.rule,
-                reason: fault.reason,
-            });
-        }
-        let mut broken = Vec::new();
-        check(contract, &chunk.columns, &mut broken);
-        for fault in broken {
-            let Some(field) = contract.fields.get(fault.field) else { continue };
-            let Some(rule) = field.rules.get(fault.rule) else { continue };
-            keep(bad.entry(fault.row).or_default(), || {
-                let value = chunk.columns.get(fault.field).map(|c| shown(c, fault.row));
-                RowFault {
-                    column: Some(field.source.clone()),
-                    rule: rule.keyword(),
-                    reason: format!("{}, is {}", rule.demand(), value.unwrap_or_default()),
+        let suspects = suspects(contract, &chunk.columns, chunk.rows);
+        if suspects.is_some() || chunk.bad.contains(&true) {
+            let mut broken = std::mem::take(&mut chunk.broken);
+            for row in 0..chunk.rows {
+                let decoded = !chunk.bad.get(row).copied().unwrap_or_default();
+                let suspect = suspects.as_ref().is_some_and(|s| s.value(row));
+                if decoded && !suspect {
+                    continue;
                 }
-            });
+                let faults = match broken.remove(&row) {
+                    Some(fault) => vec![fault],
+                    None => explain(contract, decoder.datum(chunk.row(row)), decoded),
+                };
+                if !faults.is_empty() {
+                    bad.insert(row, faults);
+                }
+            }
         }
         self.events_ahead(chunk, &mut bad);
         bad
@@ -262,12 +271,14 @@ impl<'a> Pass<'a> {
         else {
             return;
         };
+        let column = &column.array;
         let latest = self.rules.landed_at.saturating_add(event_time.max_ahead);
         let latest = latest.unwrap_or(Timestamp::MAX).as_microsecond();
         for (row, event) in event_micros(column).into_iter().enumerate() {
             if event > latest && column.is_valid(row) {
                 keep(bad.entry(row).or_default(), || RowFault {
                     column: Some(field.source.clone()),
+                    pointer: format!("/{}", field.source.replace('~', "~0").replace('/', "~1")),
                     rule: "max_ahead",
                     reason: format!(
                         "lies more than {} after landing at {}, is {}",
@@ -285,20 +296,28 @@ impl<'a> Pass<'a> {
         let first = i64::try_from(first_row).unwrap_or(i64::MAX);
         let last = first.saturating_add(i64::try_from(rows).unwrap_or(i64::MAX));
         let landed = self.rules.landed_at.as_microsecond();
-        let mut columns = chunk.columns;
-        columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
-            self.rules.raw_id.as_str(),
-            rows,
-        ))));
-        columns.push(Arc::new(Int64Array::from_iter_values(first..last)));
-        columns.push(Arc::new(
-            TimestampMicrosecondArray::from_value(landed, rows).with_timezone("UTC"),
-        ));
+        let extra = chunk.extra;
+        let mut columns: Vec<ArrayRef> = chunk.columns.into_iter().map(|v| v.array).collect();
+        for lineage in Lineage::of(&self.rules.contract) {
+            columns.push(match lineage {
+                Lineage::RawId => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
+                    self.rules.raw_id.as_str(),
+                    rows,
+                ))),
+                Lineage::RawRow => Arc::new(Int64Array::from_iter_values(first..last)),
+                Lineage::LandedAt => Arc::new(
+                    TimestampMicrosecondArray::from_value(landed, rows).with_timezone("UTC"),
+                ),
+                Lineage::Extra => match &extra {
+                    Some(extra) => extra.clone(),
+                    None => arrow::array::new_null_array(&DataType::Utf8, rows),
+                },
+            });
+        }
         // A bad row may have null where the published schema has none: it is filtered out before anyone sees it.
-        let loose =
-            self.rules.schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true));
-        let loose = arrow::datatypes::Schema::new(loose.collect::<Vec<_>>());
-        RecordBatch::try_new(Arc::new(loose), columns)
+        let names = self.rules.schema.fields().iter().zip(&columns);
+        let loose = names.map(|(f, column)| Field::new(f.name(), column.data_type().clone(), true));
+        RecordBatch::try_new(Arc::new(Schema::new(loose.collect::<Vec<_>>())), columns)
     }
 
     /// Splits rows by partition, in the order of the partitions, and notes their event times.
@@ -306,7 +325,10 @@ impl<'a> Pass<'a> {
         if rows.num_rows() == 0 {
             return Ok(Vec::new());
         }
-        let rows = RecordBatch::try_new(self.rules.schema.clone(), rows.columns().to_vec())?;
+        let columns = rows.columns().iter().zip(self.rules.schema.fields());
+        let columns = columns.map(|(column, field)| published(column, field.data_type()));
+        let columns = columns.collect::<Result<_, _>>()?;
+        let rows = RecordBatch::try_new(self.rules.schema.clone(), columns)?;
         let Some(event_time) = &self.rules.contract.event_time else {
             return Ok(vec![Accepted { partition: None, rows }]);
         };
@@ -344,7 +366,7 @@ impl<'a> Pass<'a> {
         Ok(Audit {
             verdict: Verdict::new(outcome, reasons, self.coverage)?,
             event_range: self.event_range,
-            unknown_fields: self.unknown_fields,
+            amendments: self.amendments,
             broken: self.broken,
         })
     }
@@ -355,12 +377,17 @@ impl<'a> Pass<'a> {
             let message = "the object has no rows: publishing it would replace what it was before with nothing";
             return Some(Reason::new("no_rows", message));
         }
-        let allowed = self.rules.contract.bad_rows.max_fraction;
+        let allowed = self.rules.contract.bad_rows;
         #[allow(clippy::cast_precision_loss, reason = "a share; exact up to 2^53 rows")]
         let fraction = rows_quarantined as f64 / rows_read as f64;
-        if fraction <= allowed && rows_accepted > 0 {
+        let few = allowed.max_count.is_none_or(|most| rows_quarantined <= most);
+        if few && fraction <= allowed.max_fraction && rows_accepted > 0 {
             return None;
         }
+        let limit = match allowed.max_count {
+            Some(count) if !few => format!("{count} rows"),
+            _ => format!("{:.2} %", allowed.max_fraction * 100.0),
+        };
         let mut most: Vec<_> = self.broken.iter().collect();
         most.sort_by_key(|(_, rows)| std::cmp::Reverse(**rows));
         let most = most.iter().take(3).map(|(rule, rows)| format!("{rule} × {rows}"));
@@ -368,12 +395,73 @@ impl<'a> Pass<'a> {
         Some(Reason::new(
             "bad_rows",
             format!(
-                "{rows_quarantined} of {rows_read} rows are bad ({:.2} %, the contract allows {:.2} %); most often: {most}",
+                "{rows_quarantined} of {rows_read} rows are bad ({:.2} %, the contract allows {limit}); most often: {most}",
                 fraction * 100.0,
-                allowed * 100.0
             ),
         ))
     }
+}
+
+/// A column as it is published: the same values, with the field ids and nulls of the published schema inside.
+fn published(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowError> {
+    match wanted {
+        _ if column.data_type() == wanted => Ok(column.clone()),
+        DataType::Struct(fields) => {
+            let structs = column.as_struct();
+            let inner = structs.columns().iter().zip(fields);
+            let inner = inner.map(|(column, field)| published(column, field.data_type()));
+            let inner = inner.collect::<Result<Vec<_>, _>>()?;
+            let array = StructArray::try_new_with_length(
+                fields.clone(),
+                inner,
+                structs.nulls().cloned(),
+                structs.len(),
+            )?;
+            Ok(Arc::new(array))
+        }
+        DataType::List(item) => {
+            let list = column.as_list::<i32>();
+            let values = published(list.values(), item.data_type())?;
+            let offsets = list.offsets().clone();
+            Ok(Arc::new(ListArray::try_new(item.clone(), offsets, values, list.nulls().cloned())?))
+        }
+        _ => Ok(column.clone()),
+    }
+}
+
+/// The faults of a row as it was written; `decoded`: whether it has a place in every column.
+fn explain(
+    contract: &Contract,
+    row: Result<sluicegate_contract::Datum<'_>, RowFault>,
+    decoded: bool,
+) -> Vec<RowFault> {
+    let row = match row {
+        Ok(row) => row,
+        Err(fault) => return vec![fault],
+    };
+    let mut faults = Vec::new();
+    for fault in contract.explain(&row) {
+        keep(&mut faults, || {
+            let column = fault.pointer.split('/').nth(1);
+            let redacted = contract.is_redacted(&fault.pointer);
+            let reason = match &fault.value {
+                Some(value) => format!("{}, is {value}", fault.demand),
+                None if redacted => format!("{} (its value is not shown)", fault.demand),
+                None => fault.demand.clone(),
+            };
+            RowFault {
+                column: column.map(|c| c.replace("~1", "/").replace("~0", "~")),
+                pointer: fault.pointer.clone(),
+                rule: fault.rule,
+                reason,
+            }
+        });
+    }
+    if faults.is_empty() && !decoded {
+        let reason = "has a value that its column cannot hold exactly as it is written";
+        faults.push(RowFault::whole("logicalType", reason));
+    }
+    faults
 }
 
 /// Faults of one row that are kept; of a row that breaks everything, the rest says nothing more.
@@ -383,8 +471,7 @@ fn keep(faults: &mut Vec<RowFault>, fault: impl FnOnce() -> RowFault) {
     match faults.len() {
         0..MAX_FAULTS => faults.push(fault()),
         MAX_FAULTS => {
-            let reason = format!("has more than {MAX_FAULTS} faults");
-            faults.push(RowFault { column: None, rule: "more", reason });
+            faults.push(RowFault::whole("more", format!("has more than {MAX_FAULTS} faults")));
         }
         _ => {}
     }
@@ -416,8 +503,5 @@ fn partition_of(grain: Grain) -> Option<fn(i64) -> i32> {
 
 /// A value for a message.
 fn shown(column: &ArrayRef, row: usize) -> String {
-    match column.as_string_opt::<i32>() {
-        Some(strings) if strings.is_valid(row) => crate::decode::quote(strings.value(row)),
-        _ => arrow::util::display::array_value_to_string(column, row).unwrap_or_default(),
-    }
+    arrow::util::display::array_value_to_string(column, row).unwrap_or_default()
 }

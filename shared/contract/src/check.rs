@@ -1,269 +1,775 @@
 //! The contract over Arrow: the schema of its rows, and its checks a column at a time.
 //!
-//! The decoder has already answered for types, null and presence, since only it still sees the source's text; what is
-//! checked here are the rules of values that are there. A column without a fault costs one pass without branches where
-//! the rule allows it; only a column with one is looked at value by value.
+//! [`suspects`] finds the rows that may break the contract: every row that does, and perhaps some that do not. Whoever
+//! asks holds those, as they were written, against [`Contract::explain`], which has the last word and the reasons. So
+//! what cannot be said of whole columns needs no second meaning here: its rows are suspects.
+//!
+//! The decoder has already answered for types, null and presence of what is declared. A rule that no value breaks
+//! costs one pass without branches.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, PrimitiveArray, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, StringArray};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Field as ArrowField, Float64Type, Int64Type, Schema, SchemaRef,
-    TimeUnit,
+    ArrowPrimitiveType, DataType, Decimal128Type, Field as ArrowField, Fields, Float32Type,
+    Float64Type, Int32Type, Int64Type, Schema as ArrowSchema, SchemaRef, TimeUnit,
 };
 
-use crate::model::Allowed;
-use crate::{Bound, Contract, Field, Kind, Lineage, Rule, Version};
+use crate::datum::Datum;
+use crate::format::Format;
+use crate::num::Num;
+use crate::pattern::Pattern;
+use crate::schema::{Assertion, Schema, Types};
+use crate::types::{Element, Field, Type, items_path, path};
+use crate::{Contract, Lineage, Version};
 
 /// The key under which Arrow's Parquet writer looks for a column's field id.
 pub const FIELD_ID: &str = "PARQUET:field_id";
 
-/// One broken rule of one row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Fault {
-    /// Row in the batch.
-    pub row: usize,
-    /// Index into [`Contract::fields`].
-    pub field: usize,
-    /// Index into [`Field::rules`].
-    pub rule: usize,
+/// The Arrow type of a column, without field ids.
+pub fn data_type(ty: &Type) -> DataType {
+    arrow_type(ty, "", None)
 }
 
-/// The Arrow type of a column.
-pub fn data_type(kind: Kind) -> DataType {
-    match kind {
-        Kind::Boolean => DataType::Boolean,
-        Kind::Integer => DataType::Int64,
-        Kind::Number => DataType::Float64,
-        Kind::String => DataType::Utf8,
-        Kind::Date => DataType::Date32,
-        Kind::DateTime => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+fn arrow_type(ty: &Type, at: &str, version: Option<&Version>) -> DataType {
+    match ty {
+        Type::Boolean => DataType::Boolean,
+        Type::Int => DataType::Int32,
+        Type::Long => DataType::Int64,
+        Type::Float => DataType::Float32,
+        Type::Double => DataType::Float64,
+        Type::Decimal { precision, scale } => {
+            DataType::Decimal128(*precision, i8::try_from(*scale).unwrap_or_default())
+        }
+        Type::String | Type::Json => DataType::Utf8,
+        Type::Date => DataType::Date32,
+        Type::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        Type::Struct(fields) => DataType::Struct(arrow_fields(fields, at, version)),
+        Type::List(element) => DataType::List(Arc::new(arrow_element(element, at, version))),
+    }
+}
+
+fn arrow_fields(fields: &[Field], parent: &str, version: Option<&Version>) -> Fields {
+    let fields = fields.iter().map(|field| {
+        let at = path(parent, &field.source);
+        let nullable = version.is_none() || !field.always_present();
+        with_id(
+            ArrowField::new(&field.name, arrow_type(&field.ty, &at, version), nullable),
+            &at,
+            version,
+        )
+    });
+    fields.collect()
+}
+
+fn arrow_element(element: &Element, parent: &str, version: Option<&Version>) -> ArrowField {
+    let at = items_path(parent);
+    let nullable = version.is_none() || element.nullable;
+    with_id(
+        ArrowField::new("element", arrow_type(&element.ty, &at, version), nullable),
+        &at,
+        version,
+    )
+}
+
+fn with_id(field: ArrowField, at: &str, version: Option<&Version>) -> ArrowField {
+    match version {
+        None => field,
+        Some(version) => {
+            field.with_metadata([(FIELD_ID.to_owned(), version.field_id(at).to_string())])
+        }
     }
 }
 
 /// The schema of the rows as they are published: the contract's columns, then ours, each with its field id.
 pub fn published_schema(contract: &Contract, version: &Version) -> SchemaRef {
-    let with_id =
-        |field: ArrowField, id: i32| field.with_metadata([(FIELD_ID.to_owned(), id.to_string())]);
-    let columns = contract.fields.iter().map(|field| {
-        let column = ArrowField::new(&field.name, data_type(field.kind), !field.always_present());
-        with_id(column, version.field_id(field))
+    let columns = arrow_fields(&contract.fields, "", Some(version));
+    let ours = Lineage::of(contract).iter().map(|lineage| {
+        let field =
+            ArrowField::new(lineage.name(), data_type(&lineage.ty()), !lineage.always_present());
+        Arc::new(field.with_metadata([(FIELD_ID.to_owned(), lineage.field_id().to_string())]))
     });
-    let ours = Lineage::ALL.map(|lineage| {
-        let kind = match lineage {
-            Lineage::RawId => DataType::Utf8,
-            Lineage::RawRow => DataType::Int64,
-            Lineage::LandedAt => data_type(Kind::DateTime),
+    Arc::new(ArrowSchema::new(columns.iter().cloned().chain(ours).collect::<Fields>()))
+}
+
+/// A column as a decoder builds it.
+#[derive(Clone, Debug)]
+pub struct Vector {
+    pub array: ArrayRef,
+    pub present: Present,
+    /// The columns of a struct; the items of a list; nothing otherwise.
+    pub inner: Vec<Vector>,
+}
+
+/// Where a column has a value, null among them.
+#[derive(Clone, Debug)]
+pub enum Present {
+    /// Everywhere.
+    All,
+    /// Where it is not null.
+    Valid,
+    Mask(BooleanBuffer),
+}
+
+impl Vector {
+    /// A column without parts.
+    pub fn new(array: ArrayRef, present: Present) -> Self {
+        Self { array, present, inner: Vec::new() }
+    }
+
+    fn absent(&self) -> Option<BooleanBuffer> {
+        match &self.present {
+            Present::All => None,
+            Present::Valid => nulls(&self.array),
+            Present::Mask(mask) => some(!mask),
+        }
+    }
+}
+
+/// Whether absent and null must be told apart: only conditions ask.
+pub fn tells_absent_from_null(contract: &Contract) -> bool {
+    conditional(&contract.row)
+}
+
+fn conditional(schema: &Schema) -> bool {
+    schema.assertions.iter().any(|assertion| match assertion {
+        Assertion::AnyOf(_)
+        | Assertion::OneOf(_)
+        | Assertion::Not(_)
+        | Assertion::If { .. }
+        | Assertion::DependentRequired(_) => true,
+        Assertion::Properties(properties) => properties.iter().any(|(_, s)| conditional(s)),
+        Assertion::AllOf(schemas) => schemas.iter().any(conditional),
+        Assertion::Ref(schema) | Assertion::Items(schema) => conditional(schema),
+        _ => false,
+    })
+}
+
+/// The rows that may break the contract; `None` if none does. `columns` are in the order of the contract's fields.
+pub fn suspects(contract: &Contract, columns: &[Vector], rows: usize) -> Option<BooleanBuffer> {
+    let row = Subject::Object { fields: &contract.fields, columns, nulls: None, len: rows };
+    failing(&contract.row, &row).bad
+}
+
+/// What a schema is held against: a column, or the columns of an object.
+enum Subject<'a> {
+    Object { fields: &'a [Field], columns: &'a [Vector], nulls: Option<BooleanBuffer>, len: usize },
+    Column { ty: &'a Type, vector: &'a Vector },
+}
+
+/// Where a schema does not hold.
+struct Found {
+    /// `None`: nowhere.
+    bad: Option<BooleanBuffer>,
+    /// Whether it does not hold in all of them, and not only perhaps.
+    exact: bool,
+}
+
+impl Found {
+    const NOWHERE: Self = Self { bad: None, exact: true };
+
+    fn exactly(bad: Option<BooleanBuffer>) -> Self {
+        Self { bad, exact: true }
+    }
+
+    fn perhaps(bad: Option<BooleanBuffer>) -> Self {
+        let exact = bad.is_none();
+        Self { bad, exact }
+    }
+
+    fn or(self, other: Self) -> Self {
+        Self { bad: either(self.bad, other.bad), exact: self.exact && other.exact }
+    }
+}
+
+/// A mask, unless it is empty.
+fn some(mask: BooleanBuffer) -> Option<BooleanBuffer> {
+    (mask.count_set_bits() > 0).then_some(mask)
+}
+
+fn either(a: Option<BooleanBuffer>, b: Option<BooleanBuffer>) -> Option<BooleanBuffer> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(&a | &b),
+        (a, b) => a.or(b),
+    }
+}
+
+fn both(a: Option<BooleanBuffer>, b: Option<BooleanBuffer>) -> Option<BooleanBuffer> {
+    some(&a? & &b?)
+}
+
+/// Those of a mask that are not in another.
+fn without(mask: Option<BooleanBuffer>, other: &Option<BooleanBuffer>) -> Option<BooleanBuffer> {
+    match (mask, other) {
+        (Some(mask), Some(other)) => some(&mask & &!other),
+        (mask, _) => mask,
+    }
+}
+
+fn nulls(array: &ArrayRef) -> Option<BooleanBuffer> {
+    array.nulls().filter(|nulls| nulls.null_count() > 0).map(|nulls| !nulls.inner())
+}
+
+impl Subject<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Object { len, .. } => *len,
+            Self::Column { vector, .. } => vector.array.len(),
+        }
+    }
+
+    fn all(&self) -> Option<BooleanBuffer> {
+        some(BooleanBuffer::new_set(self.len()))
+    }
+
+    fn nulls(&self) -> Option<BooleanBuffer> {
+        match self {
+            Self::Object { nulls, .. } => nulls.clone(),
+            Self::Column { vector, .. } => nulls(&vector.array),
+        }
+    }
+
+    fn not_null(&self) -> Option<BooleanBuffer> {
+        without(self.all(), &self.nulls())
+    }
+
+    /// The JSON types of its values that are not null.
+    fn types(&self) -> Types {
+        let ty = match self {
+            Self::Object { .. } => return Types::OBJECT,
+            Self::Column { ty, .. } => ty,
         };
-        with_id(ArrowField::new(lineage.name(), kind, false), lineage.field_id())
-    });
-    Arc::new(Schema::new(columns.chain(ours).collect::<Vec<_>>()))
-}
-
-/// Appends a fault for every rule that a value breaks. `columns` are in the order of the contract's fields.
-pub fn check(contract: &Contract, columns: &[ArrayRef], faults: &mut Vec<Fault>) {
-    for (index, (field, column)) in contract.fields.iter().zip(columns).enumerate() {
-        for (rule_index, rule) in field.rules.iter().enumerate() {
-            check_rule(field, rule, column, &mut |row| {
-                faults.push(Fault { row, field: index, rule: rule_index });
-            });
+        match ty {
+            Type::Boolean => Types::BOOLEAN,
+            Type::Int | Type::Long => Types::INTEGER,
+            Type::Float | Type::Double | Type::Decimal { .. } => Types::NUMBER,
+            Type::String | Type::Date | Type::Timestamp => Types::STRING,
+            Type::Json => Types::ALL,
+            Type::Struct(_) => Types::OBJECT,
+            Type::List(_) => Types::ARRAY,
         }
     }
 }
 
-fn check_rule(field: &Field, rule: &Rule, column: &ArrayRef, fault: &mut dyn FnMut(usize)) {
-    match field.kind {
-        Kind::Integer => {
-            if let Some(column) = column.as_primitive_opt::<Int64Type>() {
-                integers(rule, column, fault);
+fn failing(schema: &Schema, subject: &Subject<'_>) -> Found {
+    schema.assertions.iter().fold(Found::NOWHERE, |found, a| found.or(assertion(a, subject)))
+}
+
+fn assertion(assertion: &Assertion, subject: &Subject<'_>) -> Found {
+    use Assertion as A;
+    if assertion.concerns().and(subject.types()).is_none() {
+        return Found::NOWHERE;
+    }
+    match assertion {
+        A::Never => Found::exactly(subject.all()),
+        A::AllOf(schemas) => {
+            schemas.iter().fold(Found::NOWHERE, |found, s| found.or(failing(s, subject)))
+        }
+        A::Ref(schema) => failing(schema, subject),
+        A::AnyOf(schemas) => {
+            let mut bad = Some(BooleanBuffer::new_set(subject.len()));
+            let mut exact = true;
+            for schema in schemas {
+                let found = failing(schema, subject);
+                bad = both(bad, found.bad);
+                exact &= found.exact;
+            }
+            Found { exact: exact || bad.is_none(), bad }
+        }
+        A::OneOf(schemas) => one_of(schemas, subject),
+        A::Not(schema) => {
+            let found = failing(schema, subject);
+            if found.exact {
+                Found::exactly(without(subject.all(), &found.bad))
+            } else {
+                Found::perhaps(subject.all())
             }
         }
-        Kind::Number => {
-            if let Some(column) = column.as_primitive_opt::<Float64Type>() {
-                numbers(rule, column, fault);
+        A::If { test, then, otherwise } => {
+            let branch = |schema: &Option<Box<Schema>>| {
+                schema.as_ref().map_or(Found::NOWHERE, |s| failing(s, subject))
+            };
+            let (test, then, otherwise) = (failing(test, subject), branch(then), branch(otherwise));
+            if !test.exact {
+                return Found::perhaps(either(then.bad, otherwise.bad));
             }
+            let then = Found { bad: without(then.bad, &test.bad), ..then };
+            then.or(Found { bad: both(otherwise.bad, test.bad), exact: otherwise.exact })
         }
-        Kind::String => {
-            if let Some(column) = column.as_string_opt::<i32>() {
-                strings(rule, column, fault);
+        of_a_value => match subject {
+            Subject::Object { fields, columns, nulls, len } => {
+                object(of_a_value, fields, columns, nulls, *len, subject)
             }
-        }
-        Kind::Boolean => {
-            if let (Some(column), Rule::OneOf { values: Allowed::Booleans(allowed), .. }) =
-                (column.as_boolean_opt(), rule)
-            {
-                booleans(allowed, column, fault);
-            }
-        }
-        // Their types are their only rules.
-        Kind::Date | Kind::DateTime => {}
+            Subject::Column { ty, vector } => column(of_a_value, ty, vector, subject),
+        },
     }
 }
 
-/// Reports the rows where `is_bad`; the first pass has no branch and no look at the nulls.
-fn primitives<T: ArrowPrimitiveType>(
-    column: &PrimitiveArray<T>,
-    fault: &mut dyn FnMut(usize),
-    is_bad: impl Fn(T::Native) -> bool,
-) {
-    if column.values().iter().fold(false, |any, value| any | is_bad(*value)) {
-        for (row, value) in column.iter().enumerate() {
-            if value.is_some_and(&is_bad) {
-                fault(row);
-            }
+fn one_of(schemas: &[Schema], subject: &Subject<'_>) -> Found {
+    let len = subject.len();
+    let (mut once, mut more) = (BooleanBuffer::new_unset(len), BooleanBuffer::new_unset(len));
+    for schema in schemas {
+        let found = failing(schema, subject);
+        if !found.exact {
+            return Found::perhaps(subject.all());
         }
+        let good = found.bad.map_or_else(|| BooleanBuffer::new_set(len), |bad| !&bad);
+        more = &more | &(&once & &good);
+        once = &once | &good;
     }
+    Found::exactly(some(&!&once | &more))
 }
 
-fn integers(rule: &Rule, column: &PrimitiveArray<Int64Type>, fault: &mut dyn FnMut(usize)) {
-    match rule {
-        Rule::Minimum { bound: Bound::Integer(bound), .. } => {
-            primitives(column, fault, |v| v < *bound);
-        }
-        Rule::Maximum { bound: Bound::Integer(bound), .. } => {
-            primitives(column, fault, |v| v > *bound);
-        }
-        Rule::OneOf { values: Allowed::Integers(allowed), .. } => {
-            primitives(column, fault, |v| !allowed.contains(&v));
-        }
-        _ => {}
-    }
-}
-
-#[allow(clippy::float_cmp, reason = "enum asks for the very value")]
-fn numbers(rule: &Rule, column: &PrimitiveArray<Float64Type>, fault: &mut dyn FnMut(usize)) {
-    match rule {
-        Rule::Minimum { bound: Bound::Number { value, exclusive: false }, .. } => {
-            primitives(column, fault, |v| v < *value);
-        }
-        Rule::Minimum { bound: Bound::Number { value, exclusive: true }, .. } => {
-            primitives(column, fault, |v| v <= *value);
-        }
-        Rule::Maximum { bound: Bound::Number { value, exclusive: false }, .. } => {
-            primitives(column, fault, |v| v > *value);
-        }
-        Rule::Maximum { bound: Bound::Number { value, exclusive: true }, .. } => {
-            primitives(column, fault, |v| v >= *value);
-        }
-        Rule::OneOf { values: Allowed::Numbers(allowed), .. } => {
-            primitives(column, fault, |v| !allowed.contains(&v));
-        }
-        _ => {}
-    }
-}
-
-fn booleans(allowed: &[bool], column: &BooleanArray, fault: &mut dyn FnMut(usize)) {
-    for (row, value) in column.iter().enumerate() {
-        if value.is_some_and(|v| !allowed.contains(&v)) {
-            fault(row);
-        }
-    }
-}
-
-fn strings(rule: &Rule, column: &StringArray, fault: &mut dyn FnMut(usize)) {
-    let mut report = |is_bad: &mut dyn FnMut(&str) -> bool| {
-        for (row, value) in column.iter().enumerate() {
-            if value.is_some_and(&mut *is_bad) {
-                fault(row);
-            }
-        }
+fn object(
+    assertion: &Assertion,
+    fields: &[Field],
+    columns: &[Vector],
+    nulls: &Option<BooleanBuffer>,
+    len: usize,
+    subject: &Subject<'_>,
+) -> Found {
+    let find = |name: &str| {
+        let at = fields.iter().position(|f| f.source == name)?;
+        Some((fields.get(at)?, columns.get(at)?))
     };
-    match rule {
-        // A string has at least a quarter as many characters as bytes and at most as many: most need no counting.
-        Rule::MinLength(n) => {
-            report(&mut |v| v.len() < *n || (v.len() < 4 * n && v.chars().count() < *n));
+    // Where a property is absent; one without a column, everywhere.
+    let absent = |name: &str| match find(name) {
+        Some((_, vector)) => vector.absent(),
+        None => some(BooleanBuffer::new_set(len)),
+    };
+    let found = match assertion {
+        Assertion::Properties(properties) => {
+            properties.iter().fold(Found::NOWHERE, |found, (name, schema)| {
+                let Some((field, vector)) = find(name) else {
+                    let trivial = schema.is_trivial();
+                    return found.or(Found::perhaps(if trivial { None } else { subject.all() }));
+                };
+                let inner = failing(schema, &subject_of(&field.ty, vector));
+                let bad = inner.bad.and_then(|bad| without(Some(bad), &vector.absent()));
+                found.or(Found { bad, exact: inner.exact })
+            })
         }
-        Rule::MaxLength(n) => report(&mut |v| v.len() > *n && v.chars().count() > *n),
-        Rule::Pattern(pattern) => {
-            // Columns with a pattern hold codes: few values, often repeated. Only as many are kept as stay cheap.
-            let mut known: BTreeMap<String, bool> = BTreeMap::new();
-            report(&mut |v| match known.get(v) {
-                Some(bad) => *bad,
-                None => {
-                    let bad = !pattern.is_match(v);
-                    if known.len() < 256 && v.len() <= 64 {
-                        known.insert(v.to_owned(), bad);
-                    }
-                    bad
-                }
-            });
+        Assertion::Required(names) => {
+            Found::exactly(names.iter().fold(None, |bad, name| either(bad, absent(name))))
         }
-        Rule::OneOf { values: Allowed::Strings(allowed), .. } => {
-            report(&mut |v| !allowed.iter().any(|a| a == v));
+        Assertion::DependentRequired(pairs) => {
+            let mut bad = None;
+            for (name, needed) in pairs {
+                let lacking = needed.iter().fold(None, |bad, name| either(bad, absent(name)));
+                bad = either(bad, without(lacking, &absent(name)));
+            }
+            Found::exactly(bad)
         }
-        _ => {}
+        Assertion::Type(types) => {
+            let null = if types.has(Types::NULL) { None } else { nulls.clone() };
+            let others = if types.has(Types::OBJECT) { None } else { subject.not_null() };
+            return Found::exactly(either(null, others));
+        }
+        // Counts and equality see more than the columns: fields that the contract does not know.
+        _ => return Found::perhaps(subject.all()),
+    };
+    Found { bad: without(found.bad, nulls), ..found }
+}
+
+fn subject_of<'a>(ty: &'a Type, vector: &'a Vector) -> Subject<'a> {
+    match ty {
+        Type::Struct(fields) => Subject::Object {
+            fields,
+            columns: &vector.inner,
+            nulls: nulls(&vector.array),
+            len: vector.array.len(),
+        },
+        ty => Subject::Column { ty, vector },
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow::array::{Float64Array, Int64Array};
-    use serde_json::{Value, json};
-
-    /// A contract of one column `c`, and the rows of `column` that break a rule of it.
-    fn bad_rows(property: Value, column: ArrayRef) -> Vec<usize> {
-        let document = json!({
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "type": "object",
-            "properties": {"c": property},
-            "x-sluicegate": {"version": "1.0.0", "team": {"name": "t"}, "format": {"type": "jsonl"}},
-        });
-        let contract = Contract::parse(document.to_string().as_bytes()).unwrap();
-        let mut faults = Vec::new();
-        check(&contract, &[column], &mut faults);
-        let mut rows: Vec<_> = faults.into_iter().map(|f| f.row).collect();
-        rows.sort_unstable();
-        rows
+fn column(assertion: &Assertion, ty: &Type, vector: &Vector, subject: &Subject<'_>) -> Found {
+    let array = &vector.array;
+    if *ty == Type::Json {
+        return match assertion {
+            Assertion::Type(types) if *types == Types::ALL => Found::NOWHERE,
+            _ => Found::perhaps(subject.all()),
+        };
     }
-
-    #[test]
-    fn bounds_of_integers_hold_at_their_edges_and_leave_null_alone() {
-        let column = Arc::new(Int64Array::from(vec![Some(0), Some(1), None, Some(5), Some(6)]));
-        let of = |p: Value| bad_rows(p, column.clone());
-        assert_eq!(of(json!({"type": "integer", "minimum": 1, "maximum": 5})), [0, 4]);
-        assert_eq!(
-            of(json!({"type": "integer", "exclusiveMinimum": 1, "exclusiveMaximum": 5})),
-            [0, 1, 3, 4]
-        );
-        assert_eq!(of(json!({"type": "integer", "enum": [1, 6]})), [0, 3]);
-        assert_eq!(of(json!({"type": "integer", "const": 6})), [0, 1, 3]);
-        assert_eq!(of(json!({"type": "integer", "minimum": 0.5})), [0]);
+    match assertion {
+        Assertion::Type(types) => {
+            let null = if types.has(Types::NULL) { None } else { nulls(array) };
+            let own = subject.types();
+            let others = if types.has(own) {
+                Found::NOWHERE
+            } else if types.and(own).is_none() {
+                Found::exactly(subject.not_null())
+            } else {
+                fractions(*types, ty, array)
+            };
+            Found::exactly(null).or(others)
+        }
+        Assertion::Enum(values) => {
+            let null = values.iter().any(|v| matches!(v, Datum::Null));
+            let null = if null { None } else { nulls(array) };
+            Found::exactly(null).or(equal(&values.iter().collect::<Vec<_>>(), ty, array, subject))
+        }
+        Assertion::Const(value) => {
+            let null = if matches!(value, Datum::Null) { None } else { nulls(array) };
+            Found::exactly(null).or(equal(&[value], ty, array, subject))
+        }
+        _ => match ty {
+            Type::Int => array
+                .as_primitive_opt::<Int32Type>()
+                .map_or(Found::NOWHERE, |a| integers(assertion, a, 0, subject)),
+            Type::Long => array
+                .as_primitive_opt::<Int64Type>()
+                .map_or(Found::NOWHERE, |a| integers(assertion, a, 0, subject)),
+            Type::Decimal { scale, .. } => array
+                .as_primitive_opt::<Decimal128Type>()
+                .map_or(Found::NOWHERE, |a| integers(assertion, a, *scale, subject)),
+            Type::Double => array
+                .as_primitive_opt::<Float64Type>()
+                .map_or(Found::NOWHERE, |a| doubles(assertion, a, subject)),
+            Type::Float => array
+                .as_primitive_opt::<Float32Type>()
+                .map_or(Found::NOWHERE, |a| singles(assertion, a, subject)),
+            Type::String => {
+                array.as_string_opt::<i32>().map_or(Found::NOWHERE, |a| strings(assertion, a))
+            }
+            Type::Date if *assertion == Assertion::Format(Format::Date) => Found::NOWHERE,
+            Type::Timestamp if *assertion == Assertion::Format(Format::DateTime) => Found::NOWHERE,
+            Type::List(element) => list(assertion, element, vector),
+            // Their text is gone: whoever asks has it.
+            _ => Found::perhaps(subject.not_null()),
+        },
     }
+}
 
-    #[test]
-    fn bounds_of_numbers_hold_at_their_edges() {
-        let column = Arc::new(Float64Array::from(vec![Some(0.0), Some(0.5), None, Some(1.0)]));
-        let of = |p: Value| bad_rows(p, column.clone());
-        assert_eq!(of(json!({"type": "number", "minimum": 0.5, "exclusiveMaximum": 1})), [0, 3]);
-        assert_eq!(of(json!({"type": "number", "exclusiveMinimum": 0, "maximum": 0.5})), [0, 3]);
-        assert_eq!(of(json!({"type": "number", "enum": [0, 1.0]})), [1]);
+/// The values of a column that are not null and bad.
+fn values<T: ArrowPrimitiveType>(
+    array: &PrimitiveArray<T>,
+    is_bad: impl Fn(T::Native) -> bool,
+) -> Option<BooleanBuffer> {
+    let values = array.values();
+    // Without a branch, and so a few values at a time.
+    if !values.iter().fold(false, |any, value| any | is_bad(*value)) {
+        return None;
     }
-
-    #[test]
-    fn strings_are_counted_in_characters() {
-        let column =
-            Arc::new(StringArray::from(vec![Some(""), Some("é"), None, Some("äöü"), Some("abcd")]));
-        let of = |p: Value| bad_rows(p, column.clone());
-        assert_eq!(of(json!({"type": "string", "minLength": 1})), [0]);
-        assert_eq!(of(json!({"type": "string", "minLength": 2, "maxLength": 3})), [0, 1, 4]);
-        assert_eq!(of(json!({"type": "string", "pattern": "^[a-z]+$"})), [0, 1, 3]);
-        assert_eq!(of(json!({"type": "string", "pattern": "b"})), [0, 1, 3]);
-        assert_eq!(of(json!({"type": "string", "enum": ["", "é"]})), [3, 4]);
-        let column = Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)]));
-        assert_eq!(bad_rows(json!({"type": "boolean", "const": true}), column), [2]);
+    let bad =
+        BooleanBuffer::collect_bool(values.len(), |i| values.get(i).is_some_and(|v| is_bad(*v)));
+    match array.nulls() {
+        Some(nulls) => some(&bad & nulls.inner()),
+        None => Some(bad),
     }
+}
 
-    #[test]
-    fn the_published_schema_carries_field_ids_and_lineage() {
-        let document = include_bytes!("../../../examples/flights/contract.json");
-        let version = Version::next(document, None, "u").unwrap().unwrap();
-        let schema = published_schema(&version.contract().unwrap(), &version);
-        let names: Vec<_> = schema.fields().iter().map(|f| f.name().as_str()).collect();
-        assert_eq!(names.len(), 22);
-        assert_eq!(names[19..], ["_raw_id", "_raw_row", "_landed_at"]);
-        assert_eq!(schema.field(0).metadata()[FIELD_ID], "11");
-        assert!(schema.field(3).is_nullable() && !schema.field(18).is_nullable());
+/// Where numbers are whole and should not be, or the other way round.
+fn fractions(types: Types, ty: &Type, array: &ArrayRef) -> Found {
+    let whole = types.has(Types::INTEGER);
+    Found::exactly(match ty {
+        Type::Double => array
+            .as_primitive_opt::<Float64Type>()
+            .and_then(|a| values(a, |v| (v.fract() == 0.0) != whole)),
+        Type::Float => array
+            .as_primitive_opt::<Float32Type>()
+            .and_then(|a| values(a, |v| (v.fract() == 0.0) != whole)),
+        Type::Decimal { scale, .. } => {
+            let unit = 10i128.pow(u32::from(*scale));
+            array
+                .as_primitive_opt::<Decimal128Type>()
+                .and_then(|a| values(a, |v| (v % unit == 0) != whole))
+        }
+        _ => None,
+    })
+}
+
+/// Where a value is none of some.
+#[allow(clippy::float_cmp, reason = "enum asks for the very value")]
+fn equal(wanted: &[&Datum<'_>], ty: &Type, array: &ArrayRef, subject: &Subject<'_>) -> Found {
+    let numbers = || {
+        wanted.iter().filter_map(|v| match v {
+            Datum::Number(n) => Some(*n),
+            _ => None,
+        })
+    };
+    let integers = |scale: u8| numbers().filter_map(|n| n.to_decimal(scale)).collect::<Vec<_>>();
+    let bad = match ty {
+        Type::Boolean => array.as_boolean_opt().and_then(|a| booleans(wanted, a)),
+        Type::Int => {
+            let wanted: Vec<i32> =
+                integers(0).iter().filter_map(|n| i32::try_from(*n).ok()).collect();
+            array.as_primitive_opt::<Int32Type>().and_then(|a| values(a, |v| !wanted.contains(&v)))
+        }
+        Type::Long => {
+            let wanted: Vec<i64> =
+                integers(0).iter().filter_map(|n| i64::try_from(*n).ok()).collect();
+            array.as_primitive_opt::<Int64Type>().and_then(|a| values(a, |v| !wanted.contains(&v)))
+        }
+        Type::Decimal { scale, .. } => {
+            let wanted = integers(*scale);
+            array
+                .as_primitive_opt::<Decimal128Type>()
+                .and_then(|a| values(a, |v| !wanted.contains(&v)))
+        }
+        Type::Double => {
+            let wanted: Vec<f64> = numbers().map(Num::to_f64).collect();
+            array
+                .as_primitive_opt::<Float64Type>()
+                .and_then(|a| values(a, |v| !wanted.contains(&v)))
+        }
+        Type::String => {
+            let wanted: Vec<&str> = wanted
+                .iter()
+                .filter_map(|v| match v {
+                    Datum::Text(text) => Some(text.as_ref()),
+                    _ => None,
+                })
+                .collect();
+            array.as_string_opt::<i32>().and_then(|a| texts(a, |v| !wanted.contains(&v)))
+        }
+        _ => return Found::perhaps(subject.not_null()),
+    };
+    Found::exactly(bad)
+}
+
+fn booleans(wanted: &[&Datum<'_>], array: &BooleanArray) -> Option<BooleanBuffer> {
+    let allowed =
+        |value: bool| wanted.iter().any(|v| matches!(v, Datum::Boolean(b) if *b == value));
+    let bad = match (allowed(true), allowed(false)) {
+        (true, true) => return None,
+        (true, false) => !array.values(),
+        (false, true) => array.values().clone(),
+        (false, false) => BooleanBuffer::new_set(array.len()),
+    };
+    without(some(bad), &array.nulls().map(|n| !n.inner()))
+}
+
+/// The least and the greatest whole number of units that a bound leaves.
+fn limits(assertion: &Assertion, scale: u8) -> Option<(i128, i128)> {
+    let beyond = |n: &Num| n.to_f64() > 0.0;
+    let (lowest, highest) = (i128::MIN, i128::MAX);
+    Some(match assertion {
+        Assertion::Minimum(n) => match n.floor(scale) {
+            Some((floor, exact)) => (floor + i128::from(!exact), highest),
+            None => (if beyond(n) { highest } else { lowest }, highest),
+        },
+        Assertion::ExclusiveMinimum(n) => match n.floor(scale) {
+            Some((floor, _)) => (floor + 1, highest),
+            None => (if beyond(n) { highest } else { lowest }, highest),
+        },
+        Assertion::Maximum(n) => match n.floor(scale) {
+            Some((floor, _)) => (lowest, floor),
+            None => (lowest, if beyond(n) { highest } else { lowest }),
+        },
+        Assertion::ExclusiveMaximum(n) => match n.floor(scale) {
+            Some((floor, exact)) => (lowest, floor - i128::from(exact)),
+            None => (lowest, if beyond(n) { highest } else { lowest }),
+        },
+        _ => return None,
+    })
+}
+
+/// Whole numbers of units: integers, and decimals of a scale.
+fn integers<T: ArrowPrimitiveType>(
+    assertion: &Assertion,
+    array: &PrimitiveArray<T>,
+    scale: u8,
+    subject: &Subject<'_>,
+) -> Found
+where
+    T::Native: Copy + PartialOrd + TryFrom<i128> + Into<i128>,
+{
+    if let Some((least, most)) = limits(assertion, scale) {
+        // A limit beyond the column's range is one that all values keep, or none.
+        let bad = match (T::Native::try_from(least), T::Native::try_from(most)) {
+            (Ok(least), Ok(most)) => values(array, |v| (v < least) | (v > most)),
+            (Ok(least), Err(_)) if most > 0 => values(array, |v| v < least),
+            (Err(_), Ok(most)) if least < 0 => values(array, |v| v > most),
+            (Err(_), Err(_)) if least < 0 && most > 0 => None,
+            _ => subject.not_null(),
+        };
+        return Found::exactly(bad);
+    }
+    match assertion {
+        Assertion::MultipleOf(unit) => match unit.to_decimal(scale).filter(|unit| *unit != 0) {
+            Some(unit) => Found::exactly(values(array, |v| Into::<i128>::into(v) % unit != 0)),
+            None => Found::perhaps(subject.not_null()),
+        },
+        _ => Found::NOWHERE,
+    }
+}
+
+fn doubles(
+    assertion: &Assertion,
+    array: &PrimitiveArray<Float64Type>,
+    subject: &Subject<'_>,
+) -> Found {
+    let (Assertion::Minimum(n)
+    | Assertion::ExclusiveMinimum(n)
+    | Assertion::Maximum(n)
+    | Assertion::ExclusiveMaximum(n)
+    | Assertion::MultipleOf(n)) = assertion
+    else {
+        return Found::NOWHERE;
+    };
+    let bound = n.to_f64();
+    // A bound that is no double itself lies on one side of the one that stands for it.
+    if Num::from_f64(bound) != Some(*n) {
+        return Found::perhaps(subject.not_null());
+    }
+    match assertion {
+        Assertion::Minimum(_) => Found::exactly(values(array, |v| v < bound)),
+        Assertion::ExclusiveMinimum(_) => Found::exactly(values(array, |v| v <= bound)),
+        Assertion::Maximum(_) => Found::exactly(values(array, |v| v > bound)),
+        Assertion::ExclusiveMaximum(_) => Found::exactly(values(array, |v| v >= bound)),
+        // 0.07 is a multiple of 0.01, but no double is.
+        _ => Found::perhaps(values(array, |v| v % bound != 0.0)),
+    }
+}
+
+/// Singles were rounded: what lies on a bound may have been beyond it.
+#[allow(clippy::cast_possible_truncation, reason = "rounded as the values were")]
+fn singles(
+    assertion: &Assertion,
+    array: &PrimitiveArray<Float32Type>,
+    subject: &Subject<'_>,
+) -> Found {
+    Found::perhaps(match assertion {
+        Assertion::Minimum(n) | Assertion::ExclusiveMinimum(n) => {
+            let bound = n.to_f64() as f32;
+            values(array, |v| v <= bound)
+        }
+        Assertion::Maximum(n) | Assertion::ExclusiveMaximum(n) => {
+            let bound = n.to_f64() as f32;
+            values(array, |v| v >= bound)
+        }
+        _ => subject.not_null(),
+    })
+}
+
+/// The strings of a column that are not null and bad.
+fn texts(array: &StringArray, mut is_bad: impl FnMut(&str) -> bool) -> Option<BooleanBuffer> {
+    let mut bad: Option<Vec<usize>> = None;
+    match array.nulls() {
+        None => {
+            for (row, value) in array.iter().enumerate() {
+                if value.is_some_and(&mut is_bad) {
+                    bad.get_or_insert_default().push(row);
+                }
+            }
+        }
+        Some(nulls) => {
+            for row in nulls.valid_indices() {
+                if is_bad(array.value(row)) {
+                    bad.get_or_insert_default().push(row);
+                }
+            }
+        }
+    }
+    bad.map(|bad| rows(array.len(), bad))
+}
+
+fn rows(len: usize, set: impl IntoIterator<Item = usize>) -> BooleanBuffer {
+    let mut flags = vec![false; len];
+    for row in set {
+        if let Some(flag) = flags.get_mut(row) {
+            *flag = true;
+        }
+    }
+    BooleanBuffer::from(flags)
+}
+
+fn strings(assertion: &Assertion, array: &StringArray) -> Found {
+    let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    Found::exactly(match assertion {
+        // A string has at least a quarter as many characters as bytes and at most as many: most need no counting.
+        Assertion::MinLength(n) => {
+            let n = count(*n);
+            texts(array, |v| v.len() < n || (v.len() / 4 < n && v.chars().count() < n))
+        }
+        Assertion::MaxLength(n) => {
+            let n = count(*n);
+            texts(array, |v| v.len() > n && v.chars().count() > n)
+        }
+        Assertion::Pattern(pattern) => {
+            let mut memo = Memo::default();
+            texts(array, |v| memo.is_bad(pattern, v))
+        }
+        Assertion::Format(format) => texts(array, |v| !format.is_match(v)),
+        _ => None,
+    })
+}
+
+/// Columns with a pattern hold codes: short, few, often repeated. What was matched last under a hash is remembered.
+struct Memo {
+    /// Bytes of a text, its length, and whether it is bad.
+    known: [(u128, u8, bool); Memo::SIZE],
+}
+
+impl Default for Memo {
+    fn default() -> Self {
+        Self { known: [(0, u8::MAX, false); Self::SIZE] }
+    }
+}
+
+impl Memo {
+    const SIZE: usize = 256;
+
+    fn is_bad(&mut self, pattern: &Pattern, text: &str) -> bool {
+        let mut bytes = [0u8; 16];
+        let (Some(head), Ok(len)) = (bytes.get_mut(..text.len()), u8::try_from(text.len())) else {
+            return !pattern.is_match(text);
+        };
+        head.copy_from_slice(text.as_bytes());
+        let key = u128::from_le_bytes(bytes);
+        #[allow(clippy::cast_possible_truncation, reason = "a hash takes what bits it gets")]
+        let folded = (key as u64) ^ ((key >> 64) as u64).rotate_left(29);
+        let slot = folded.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
+        let Some(known) = usize::try_from(slot).ok().and_then(|slot| self.known.get_mut(slot))
+        else {
+            return !pattern.is_match(text);
+        };
+        if (known.0, known.1) != (key, len) {
+            *known = (key, len, !pattern.is_match(text));
+        }
+        known.2
+    }
+}
+
+fn list(assertion: &Assertion, element: &Element, vector: &Vector) -> Found {
+    let (Some(list), Some(items)) = (vector.array.as_list_opt::<i32>(), vector.inner.first())
+    else {
+        return Found::NOWHERE;
+    };
+    let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let lengths = |is_bad: &dyn Fn(usize) -> bool| {
+        let lengths = list.offsets().lengths().enumerate();
+        let bad: Vec<_> = lengths.filter(|(_, n)| is_bad(*n)).map(|(row, _)| row).collect();
+        let bad = (!bad.is_empty()).then(|| rows(list.len(), bad));
+        without(bad, &list.nulls().map(|n: &NullBuffer| !n.inner()))
+    };
+    match assertion {
+        Assertion::Items(schema) => {
+            let found = failing(schema, &subject_of(&element.ty, items));
+            let bad = found.bad.map(|bad| {
+                // Both ascend: one walk over the bad items finds their rows.
+                let offsets = list.offsets();
+                let mut row = 0;
+                rows(
+                    list.len(),
+                    bad.set_indices().map(|item| {
+                        while offsets
+                            .get(row + 1)
+                            .is_some_and(|end| usize::try_from(*end).is_ok_and(|end| end <= item))
+                        {
+                            row += 1;
+                        }
+                        row
+                    }),
+                )
+            });
+            Found { bad, exact: found.exact }
+        }
+        Assertion::MinItems(n) => Found::exactly(lengths(&|len| len < count(*n))),
+        Assertion::MaxItems(n) => Found::exactly(lengths(&|len| len > count(*n))),
+        Assertion::UniqueItems => Found::perhaps(lengths(&|len| len > 1)),
+        _ => Found::NOWHERE,
     }
 }

@@ -1,9 +1,13 @@
 //! What a contract says, once it has been read: no JSON below this line.
 
 use jiff::SignedDuration;
-use regex::Regex;
+use jiff::civil::Date;
 
-use crate::lint::{Findings, read};
+use crate::datum::Datum;
+use crate::node::Findings;
+use crate::schema::Schema;
+use crate::types::{Field, Type};
+use crate::walk::Fault;
 
 /// A dataset's contract.
 #[derive(Clone, Debug)]
@@ -13,15 +17,28 @@ pub struct Contract {
     /// `major.minor.patch`; a published version never changes.
     pub version: String,
     pub team: Team,
-    pub format: Format,
+    pub tags: Vec<String>,
+    pub format: RowFormat,
     /// Where the rows' time is; without it the table has no partitions and nothing is ever late.
     pub event_time: Option<EventTime>,
+    /// Indices into [`Contract::fields`]: the columns that together tell one row from another.
+    pub key: Vec<usize>,
     /// How long after the newest event a day stays open.
     pub allowed_lateness: SignedDuration,
+    pub freshness: Freshness,
     pub bad_rows: BadRows,
     pub reupload: Reupload,
     pub unknown_fields: UnknownFields,
-    /// In the document's order, which is the table's.
+    pub metrics: Vec<Metric>,
+    /// Why this version may break its subscribers.
+    pub breaking: Option<String>,
+    /// Rows that are good, for both sides to test with.
+    pub examples: Vec<Datum<'static>>,
+    /// Rows that are bad, and what each breaks.
+    pub counterexamples: Vec<Counterexample>,
+    /// What holds of every row.
+    pub row: Schema,
+    /// The columns, in the document's order, which is the table's.
     pub fields: Vec<Field>,
 }
 
@@ -30,16 +47,18 @@ pub struct Contract {
 pub struct Team {
     pub name: String,
     pub contact: Option<String>,
+    /// Since when.
+    pub effective: Option<Date>,
 }
 
 /// How a source writes its rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Format {
+pub enum RowFormat {
     Csv(CsvFormat),
     Jsonl(JsonlFormat),
 }
 
-impl Format {
+impl RowFormat {
     /// How the object is packed.
     pub fn compression(&self) -> Compression {
         match self {
@@ -49,14 +68,26 @@ impl Format {
     }
 }
 
-/// Comma-separated values (RFC 4180), with a header.
+/// Comma-separated values (RFC 4180).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CsvFormat {
     pub delimiter: u8,
+    pub quote: u8,
+    /// Whether the first row names the columns; otherwise they are the contract's, in its order.
+    pub header: bool,
+    pub encoding: Encoding,
     /// Cells that stand for null, quoted or not.
     pub null_tokens: Vec<String>,
     pub line_limit: usize,
     pub compression: Compression,
+}
+
+/// How text is written as bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Utf8,
+    /// ISO 8859-1: every byte is a character.
+    Latin1,
 }
 
 /// JSON Lines: one object a line.
@@ -95,10 +126,18 @@ pub enum Grain {
     None,
 }
 
+/// How long after its newest event the dataset may go without a new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freshness {
+    pub warn_after: Option<SignedDuration>,
+    pub error_after: Option<SignedDuration>,
+}
+
 /// How many bad rows an object may have and still be published without them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BadRows {
     pub max_fraction: f64,
+    pub max_count: Option<u64>,
 }
 
 /// What uploading a source again means.
@@ -115,132 +154,42 @@ pub enum Reupload {
 /// What happens to a field that the contract does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownFields {
-    /// It is left out of the table, and its name kept in the proposal.
+    /// It is kept in the column `_extra`, and proposed as an amendment.
+    Keep,
+    /// It is left out of the table, and proposed as an amendment.
     Drop,
     /// It is an error: of the object for CSV, of the row for JSON Lines.
     Reject,
 }
 
-/// The type of a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Boolean,
-    /// 64 bits, signed.
-    Integer,
-    /// IEEE 754 double.
-    Number,
-    String,
-    /// A string of format `date`.
-    Date,
-    /// A string of format `date-time`, kept as microseconds UTC.
-    DateTime,
-}
-
-/// One property of the domain object, and its column.
-#[derive(Clone, Debug)]
-pub struct Field {
-    /// The property's name, which is the source's.
-    pub source: String,
-    /// The column's name.
+/// A named measure of the dataset.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metric {
     pub name: String,
-    pub kind: Kind,
-    /// Whether null is a value of it.
-    pub nullable: bool,
-    /// Whether it must be there.
-    pub required: bool,
-    pub rules: Vec<Rule>,
     pub description: Option<String>,
     pub unit: Option<String>,
+    pub measure: Measure,
 }
 
-impl Field {
-    /// Whether every accepted row has a value, so that the table's column is required too.
-    pub fn always_present(&self) -> bool {
-        self.required && !self.nullable
-    }
-}
-
-/// A bound of a number, in the type of its column.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Bound {
-    Integer(i64),
-    Number { value: f64, exclusive: bool },
-}
-
-/// A check of a value that is not null. Each names the keyword it comes from.
-#[derive(Clone, Debug)]
-pub enum Rule {
-    /// For integers, exclusive and fractional bounds have become the next whole number.
-    Minimum {
-        keyword: &'static str,
-        bound: Bound,
-        written: String,
-    },
-    Maximum {
-        keyword: &'static str,
-        bound: Bound,
-        written: String,
-    },
-    /// In characters.
-    MinLength(usize),
-    MaxLength(usize),
-    Pattern(Regex),
-    /// `enum` or `const`.
-    OneOf {
-        keyword: &'static str,
-        values: Allowed,
-        written: String,
-    },
-}
-
-/// The values of an `enum`, in the type of their column.
+/// How a metric is computed from rows.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Allowed {
-    Booleans(Vec<bool>),
-    Integers(Vec<i64>),
-    Numbers(Vec<f64>),
-    Strings(Vec<String>),
+pub enum Measure {
+    /// The share of rows of which a schema holds.
+    ShareOf(Box<Schema>),
+    /// Of a numeric column; indices into [`Contract::fields`].
+    SumOf(usize),
+    MeanOf(usize),
+    MinOf(usize),
+    MaxOf(usize),
 }
 
-impl Rule {
-    /// The JSON Schema keyword.
-    pub fn keyword(&self) -> &'static str {
-        match self {
-            Self::Minimum { keyword, .. }
-            | Self::Maximum { keyword, .. }
-            | Self::OneOf { keyword, .. } => keyword,
-            Self::MinLength(_) => "minLength",
-            Self::MaxLength(_) => "maxLength",
-            Self::Pattern(_) => "pattern",
-        }
-    }
-
-    /// What it demands, for people.
-    pub fn demand(&self) -> String {
-        match self {
-            Self::Minimum { keyword, written, .. } | Self::Maximum { keyword, written, .. } => {
-                format!("{keyword} is {written}")
-            }
-            Self::MinLength(n) => format!("at least {n} characters"),
-            Self::MaxLength(n) => format!("at most {n} characters"),
-            Self::Pattern(pattern) => format!("must match {}", pattern.as_str()),
-            Self::OneOf { written, .. } => format!("must be one of {written}"),
-        }
-    }
-}
-
-impl Kind {
-    /// What a value of it looks like, for people.
-    pub fn describe(self) -> &'static str {
-        match self {
-            Self::Boolean => "a boolean (true or false)",
-            Self::Integer => "an integer of 64 bits",
-            Self::Number => "a number",
-            Self::String => "a string",
-            Self::Date => "a date (YYYY-MM-DD)",
-            Self::DateTime => "a date-time (RFC 3339)",
-        }
-    }
+/// A bad row, and the rule that it must break.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Counterexample {
+    pub row: Datum<'static>,
+    /// JSON pointer into the row.
+    pub at: String,
+    pub rule: String,
 }
 
 impl Contract {
@@ -249,11 +198,113 @@ impl Contract {
 
     /// Reads a document and lints it; every finding is reported, not only the first.
     pub fn parse(document: &[u8]) -> Result<Self, Findings> {
-        read(document)
+        crate::lint::read(document)
     }
 
     /// The column that says when a row happened.
     pub fn event_field(&self) -> Option<&Field> {
         self.event_time.as_ref().and_then(|e| self.fields.get(e.field))
+    }
+
+    /// Every rule that a row breaks, as far as the row alone can tell. Values of classified columns are not shown.
+    pub fn explain(&self, row: &Datum<'_>) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        self.row.explain(row, "", &mut faults);
+        for field in &self.fields {
+            if let Some(value) = row.get(&field.source) {
+                let pointer = crate::schema::child("", &field.source);
+                field.ty.explain(value, &pointer, &mut faults);
+            }
+        }
+        if self.unknown_fields == UnknownFields::Reject {
+            unknown_fields(&self.fields, row, "", &mut |pointer, value| {
+                faults.push(Fault {
+                    pointer,
+                    rule: "unknown_field",
+                    demand: "is not in the contract, which rejects unknown fields".to_owned(),
+                    value: Some(crate::walk::shown(value)),
+                });
+            });
+        }
+        for fault in &mut faults {
+            if self.is_redacted(&fault.pointer) {
+                fault.value = None;
+            }
+        }
+        faults
+    }
+
+    /// Whether the values at a place in a row are not to be shown.
+    pub fn is_redacted(&self, pointer: &str) -> bool {
+        let redacted = |field: &Field| field.classification.is_some_and(|c| c.is_redacted());
+        let segments: Vec<_> =
+            pointer.split('/').skip(1).map(|s| s.replace("~1", "/").replace("~0", "~")).collect();
+        let mut fields = self.fields.as_slice();
+        let mut segments = segments.iter();
+        while let Some(segment) = segments.next() {
+            let Some(field) = fields.iter().find(|f| f.source == *segment) else { return false };
+            if redacted(field) {
+                return true;
+            }
+            let mut ty = &field.ty;
+            while let Type::List(element) = ty {
+                ty = &element.ty;
+                if segments.next().is_none() {
+                    break;
+                }
+            }
+            match ty {
+                // A fault of a whole object shows its parts.
+                Type::Struct(inner) if segments.len() == 0 => return any(inner, &redacted),
+                Type::Struct(inner) => fields = inner,
+                _ => return false,
+            }
+        }
+        any(fields, &redacted)
+    }
+}
+
+/// Whether any field, at any depth, is so.
+fn any(fields: &[Field], is: &dyn Fn(&Field) -> bool) -> bool {
+    fields.iter().any(|field| {
+        let mut ty = &field.ty;
+        while let Type::List(element) = ty {
+            ty = &element.ty;
+        }
+        is(field) || matches!(ty, Type::Struct(inner) if any(inner, is))
+    })
+}
+
+/// Calls back for every property of a row that the fields do not know, at any depth, with its place.
+pub fn unknown_fields(
+    fields: &[Field],
+    value: &Datum<'_>,
+    pointer: &str,
+    found: &mut dyn FnMut(String, &Datum<'_>),
+) {
+    let Datum::Object(properties) = value else { return };
+    for (name, value) in properties {
+        let at = crate::schema::child(pointer, name);
+        match fields.iter().find(|f| f.source == *name) {
+            Some(field) => unknown_inside(&field.ty, value, &at, found),
+            None => found(at, value),
+        }
+    }
+}
+
+fn unknown_inside(
+    ty: &Type,
+    value: &Datum<'_>,
+    pointer: &str,
+    found: &mut dyn FnMut(String, &Datum<'_>),
+) {
+    match (ty, value) {
+        (Type::Struct(fields), value) => unknown_fields(fields, value, pointer, found),
+        (Type::List(element), Datum::Array(items)) => {
+            for (i, item) in items.iter().enumerate() {
+                unknown_inside(&element.ty, item, &format!("{pointer}/{i}"), found);
+            }
+        }
+        _ => {}
     }
 }

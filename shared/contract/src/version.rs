@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Contract, Field, Findings, Kind};
+use crate::types::{Field, Type, items_path, path};
+use crate::{Contract, Findings, UnknownFields};
 
 /// The columns that are ours, in every row of every table. They answer "where does this row come from".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,11 +14,35 @@ pub enum Lineage {
     RawId,
     RawRow,
     LandedAt,
+    /// Only where the contract keeps unknown fields.
+    Extra,
 }
 
 impl Lineage {
-    /// In the order of their columns, which come after the contract's.
-    pub const ALL: [Self; 3] = [Self::RawId, Self::RawRow, Self::LandedAt];
+    /// Those of a contract's table, in the order of their columns, which come after the contract's.
+    pub fn of(contract: &Contract) -> &'static [Self] {
+        match contract.unknown_fields {
+            UnknownFields::Keep => &[Self::RawId, Self::RawRow, Self::LandedAt, Self::Extra],
+            UnknownFields::Drop | UnknownFields::Reject => {
+                &[Self::RawId, Self::RawRow, Self::LandedAt]
+            }
+        }
+    }
+
+    /// What a column of it is.
+    pub fn ty(self) -> Type {
+        match self {
+            Self::RawId => Type::String,
+            Self::RawRow => Type::Long,
+            Self::LandedAt => Type::Timestamp,
+            Self::Extra => Type::Json,
+        }
+    }
+
+    /// Whether every row has a value of it.
+    pub fn always_present(self) -> bool {
+        self != Self::Extra
+    }
 
     /// The column's name.
     pub fn name(self) -> &'static str {
@@ -25,6 +50,7 @@ impl Lineage {
             Self::RawId => "_raw_id",
             Self::RawRow => "_raw_row",
             Self::LandedAt => "_landed_at",
+            Self::Extra => "_extra",
         }
     }
 
@@ -34,6 +60,7 @@ impl Lineage {
             Self::RawId => 1,
             Self::RawRow => 2,
             Self::LandedAt => 3,
+            Self::Extra => 4,
         }
     }
 
@@ -43,6 +70,9 @@ impl Lineage {
             Self::RawId => "The raw object that the row was staged from.",
             Self::RawRow => "The row's number in the raw object, from 1, the header not counted.",
             Self::LandedAt => "When the raw object landed.",
+            Self::Extra => {
+                "What the row had beyond its contract, as a JSON object from place to value."
+            }
         }
     }
 }
@@ -60,7 +90,8 @@ pub struct Version {
     pub version: String,
     /// The raw id of the upload that brought it.
     pub upload: String,
-    /// Property → field id. A property keeps its id for as long as its type stays, whatever its column is called.
+    /// Place ([`crate::path`]) → field id. A place keeps its id for as long as engines can read the older files' type as
+    /// the newer one, whatever its column is called.
     pub field_ids: BTreeMap<String, i32>,
     /// The highest id ever given out; ids are never used twice.
     pub last_field_id: i32,
@@ -142,9 +173,9 @@ impl Version {
         }
     }
 
-    /// The field id of a column of the contract.
-    pub fn field_id(&self, field: &Field) -> i32 {
-        self.field_ids.get(&field.source).copied().unwrap_or_default()
+    /// The field id of a place in the contract; 0 if it has none.
+    pub fn field_id(&self, path: &str) -> i32 {
+        self.field_ids.get(path).copied().unwrap_or_default()
     }
 }
 
@@ -152,25 +183,85 @@ fn rank(version: &str) -> Vec<u32> {
     version.split('.').map(|part| part.parse().unwrap_or_default()).collect()
 }
 
-/// Ids for the fields: the previous version's where the type stayed, new ones otherwise.
+/// Ids for the fields: the previous version's where older files stay readable, new ones otherwise.
 fn number_fields(fields: &[Field], previous: Option<&Version>) -> (BTreeMap<String, i32>, i32) {
-    let mut last = previous.map_or(FIRST_FIELD_ID - 1, |p| p.last_field_id);
     let before = previous.and_then(|p| p.contract().ok()).map(|c| c.fields).unwrap_or_default();
-    let kind_before = |source: &str| -> Option<Kind> {
-        before.iter().find(|f| f.source == source).map(|f| f.kind)
+    let mut numbering = Numbering {
+        before: previous.map(|p| &p.field_ids),
+        ids: BTreeMap::new(),
+        last: previous.map_or(FIRST_FIELD_ID - 1, |p| p.last_field_id),
     };
-    let ids = fields.iter().map(|field| {
-        let kept = previous
-            .and_then(|p| p.field_ids.get(&field.source))
-            .filter(|_| kind_before(&field.source) == Some(field.kind));
-        let id = kept.copied().unwrap_or_else(|| {
-            last += 1;
-            last
+    numbering.fields("", fields, Some(&before));
+    (numbering.ids, numbering.last)
+}
+
+struct Numbering<'a> {
+    before: Option<&'a BTreeMap<String, i32>>,
+    ids: BTreeMap<String, i32>,
+    last: i32,
+}
+
+impl Numbering<'_> {
+    fn fields(&mut self, parent: &str, fields: &[Field], before: Option<&[Field]>) {
+        // All of a level before the levels below, as Iceberg itself numbers.
+        let known =
+            |field: &Field| before?.iter().find(|b| b.source == field.source).map(|b| &b.ty);
+        let kept: Vec<_> = fields
+            .iter()
+            .map(|field| self.number(path(parent, &field.source), &field.ty, known(field)))
+            .collect();
+        for (field, kept) in fields.iter().zip(kept) {
+            self.below(&path(parent, &field.source), &field.ty, known(field).filter(|_| kept));
+        }
+    }
+
+    fn below(&mut self, at: &str, ty: &Type, before: Option<&Type>) {
+        match (ty, before) {
+            (Type::Struct(fields), Some(Type::Struct(before))) => {
+                self.fields(at, fields, Some(before))
+            }
+            (Type::Struct(fields), _) => self.fields(at, fields, None),
+            (Type::List(element), before) => {
+                let before = match before {
+                    Some(Type::List(before)) => Some(&before.ty),
+                    _ => None,
+                };
+                let at = items_path(at);
+                let kept = self.number(at.clone(), &element.ty, before);
+                self.below(&at, &element.ty, before.filter(|_| kept));
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives a place its id; says whether it is the one it had.
+    fn number(&mut self, at: String, ty: &Type, before: Option<&Type>) -> bool {
+        let kept = before.filter(|before| reads_as(before, ty));
+        let kept = kept.and_then(|_| self.before?.get(&at)).copied();
+        let id = kept.unwrap_or_else(|| {
+            self.last += 1;
+            self.last
         });
-        (field.source.clone(), id)
-    });
-    let ids = ids.collect();
-    (ids, last)
+        self.ids.insert(at, id);
+        kept.is_some()
+    }
+}
+
+/// Whether a column keeps its id: engines read files of the older type as the newer one (Iceberg specification, "Schema
+/// evolution"). What is inside structs and lists has ids of its own.
+pub(crate) fn reads_as(before: &Type, now: &Type) -> bool {
+    match (before, now) {
+        (Type::Int, Type::Long) | (Type::Float, Type::Double) => true,
+        // A JSON column is a string column.
+        (Type::String, Type::Json) | (Type::Json, Type::String) => true,
+        (
+            Type::Decimal { precision: old, scale: a },
+            Type::Decimal { precision: new, scale: b },
+        ) => a == b && old <= new,
+        (Type::Struct(_), Type::Struct(_)) => true,
+        (Type::List(old), Type::List(new)) => reads_as(&old.ty, &new.ty),
+        (before, now) => before == now,
+    }
 }
 
 #[cfg(test)]

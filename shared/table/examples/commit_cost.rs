@@ -199,7 +199,7 @@ impl World {
                 },
             )?,
             event_range: Some((landed.as_microsecond(), landed.as_microsecond())),
-            unknown_fields: vec![],
+            amendments: vec![],
             broken: BTreeMap::new(),
             files: vec![DataFile {
                 column_sizes: counts(5000),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sluicegate_contract::infer::Amendment;
 use sluicegate_contract::{Outcome, Verdict};
 use sluicegate_lake::{Dataset, Order, RawId, Source};
 
@@ -31,7 +32,9 @@ pub struct Proposal {
     pub verdict: Verdict,
     /// First and last event time of the accepted rows, in microseconds since 1970.
     pub event_range: Option<(i64, i64)>,
-    pub unknown_fields: Vec<String>,
+    /// Fields that the contract does not know, as it might learn them.
+    #[serde(default)]
+    pub amendments: Vec<Amendment>,
     /// `column rule` → rows that broke it.
     pub broken: BTreeMap<String, u64>,
     pub files: Vec<DataFile>,

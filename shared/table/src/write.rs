@@ -320,21 +320,17 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>, CommitError> {
     serde_json::to_vec(value).map_err(|e| CommitError::Corrupt(e.to_string()))
 }
 
-/// A schema of which a file may lack any column but ours.
+/// A schema that asks nothing of files that are older than it.
 fn optional(mut schema: Schema) -> Schema {
-    for field in schema.fields.iter_mut().filter(|field| field.id >= FIRST_FIELD_ID) {
-        field.required = false;
-    }
+    schema.require(&|id| id < FIRST_FIELD_ID);
     schema
 }
 
 /// A schema under which files of the one before can be read: what they may lack is not required.
 fn loosened(mut schema: Schema, before: Option<&Schema>) -> Schema {
-    let required = |id: i32| {
-        before.is_none_or(|b| b.fields.iter().any(|field| field.id == id && field.required))
-    };
-    for field in &mut schema.fields {
-        field.required &= required(field.id);
+    if let Some(before) = before {
+        let required = before.required_ids();
+        schema.require(&|id| required.contains(&id));
     }
     schema
 }

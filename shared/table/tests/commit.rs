@@ -113,7 +113,7 @@ impl World {
             bytes: 3,
             verdict: Verdict::new(staged.outcome, reasons, coverage).unwrap(),
             event_range: (rows > 0).then_some((start, start + DAY - 1)),
-            unknown_fields: vec![],
+            amendments: vec![],
             broken: BTreeMap::new(),
             files,
             quarantine: vec![],

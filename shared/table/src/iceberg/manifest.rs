@@ -69,6 +69,28 @@ impl Bound {
         Self(vec![value.into()])
     }
 
+    pub fn from_int(value: i32) -> Self {
+        Self(value.to_le_bytes().to_vec())
+    }
+
+    /// As [`Bound::from_double`].
+    pub fn from_float(value: f32) -> Self {
+        Self(value.to_le_bytes().to_vec())
+    }
+
+    /// The unscaled number in as few big-endian bytes as hold it and its sign.
+    pub fn from_decimal(unscaled: i128) -> Self {
+        let bytes = unscaled.to_be_bytes();
+        let (filler, sign) = if unscaled < 0 { (0xff, 0x80) } else { (0, 0) };
+        let redundant = bytes
+            .windows(2)
+            .take_while(
+                |pair| matches!(pair, [first, next] if *first == filler && next & 0x80 == sign),
+            )
+            .count();
+        Self(bytes.iter().skip(redundant).copied().collect())
+    }
+
     pub fn from_long(value: i64) -> Self {
         Self(value.to_le_bytes().to_vec())
     }

@@ -3,22 +3,110 @@
 //! Guarantees: a field is its id; its name may change. JSON is Iceberg's own. Fails only in reading JSON that names a
 //! type or transform this module does not have.
 
+use std::collections::BTreeSet;
+
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
-/// A column's type. Nested types and decimals join here as variants that carry their parts; whatever walks a schema
-/// (`Schema::last_id`) then descends into them.
+/// A column's type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "Written", into = "Written")]
 #[non_exhaustive]
 pub enum Type {
     Boolean,
+    /// 32 bits, signed.
+    Int,
     Long,
+    Float,
     Double,
+    Decimal {
+        precision: u8,
+        scale: u8,
+    },
     String,
     Date,
     /// Microseconds since the epoch, UTC.
     Timestamptz,
+    Struct(Vec<Field>),
+    List {
+        id: i32,
+        required: bool,
+        element: Box<Type>,
+    },
+}
+
+/// A type as JSON has it: a word, or an object that says which.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Word(String),
+    Nested(Nested),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "kebab-case")]
+enum Nested {
+    Struct { fields: Vec<Field> },
+    List { element_id: i32, element_required: bool, element: Type },
+}
+
+/// The types that are written as one word.
+const WORDS: [(&str, Type); 8] = [
+    ("boolean", Type::Boolean),
+    ("int", Type::Int),
+    ("long", Type::Long),
+    ("float", Type::Float),
+    ("double", Type::Double),
+    ("string", Type::String),
+    ("date", Type::Date),
+    ("timestamptz", Type::Timestamptz),
+];
+
+impl TryFrom<Written> for Type {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        Ok(match written {
+            Written::Nested(Nested::Struct { fields }) => Self::Struct(fields),
+            Written::Nested(Nested::List { element_id, element_required, element }) => Self::List {
+                id: element_id,
+                required: element_required,
+                element: Box::new(element),
+            },
+            Written::Word(word) => match WORDS.iter().find(|(known, _)| *known == word) {
+                Some((_, ty)) => ty.clone(),
+                None => decimal(&word).ok_or_else(|| format!("no type is called {word}"))?,
+            },
+        })
+    }
+}
+
+fn decimal(word: &str) -> Option<Type> {
+    let (precision, scale) = word.strip_prefix("decimal(")?.strip_suffix(')')?.split_once(',')?;
+    Some(Type::Decimal {
+        precision: precision.trim().parse().ok()?,
+        scale: scale.trim().parse().ok()?,
+    })
+}
+
+impl From<Type> for Written {
+    fn from(ty: Type) -> Self {
+        match ty {
+            Type::Struct(fields) => Self::Nested(Nested::Struct { fields }),
+            Type::List { id, required, element } => Self::Nested(Nested::List {
+                element_id: id,
+                element_required: required,
+                element: *element,
+            }),
+            Type::Decimal { precision, scale } => {
+                Self::Word(format!("decimal({precision}, {scale})"))
+            }
+            word => {
+                let known = WORDS.iter().find(|(_, ty)| *ty == word);
+                Self::Word(known.map_or("string", |(known, _)| known).to_owned())
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +131,55 @@ pub struct Schema {
 impl Schema {
     /// The highest field id in use; 0 without fields.
     pub fn last_id(&self) -> i32 {
-        self.fields.iter().map(|field| field.id).max().unwrap_or(0)
+        last_of(&self.fields)
+    }
+
+    /// The ids of everything required, at any depth.
+    pub fn required_ids(&self) -> BTreeSet<i32> {
+        let mut ids = BTreeSet::new();
+        let mut copy = self.fields.clone();
+        visit(&mut copy, &mut |id, required| {
+            if *required {
+                ids.insert(id);
+            }
+        });
+        ids
+    }
+
+    /// Makes optional, at any depth, whatever may not be required.
+    pub fn require(&mut self, may: &dyn Fn(i32) -> bool) {
+        visit(&mut self.fields, &mut |id, required| *required &= may(id));
+    }
+}
+
+/// Calls back for every field and list item with its id and whether it is required.
+fn visit(fields: &mut [Field], each: &mut dyn FnMut(i32, &mut bool)) {
+    for field in fields {
+        each(field.id, &mut field.required);
+        visit_type(&mut field.ty, each);
+    }
+}
+
+fn visit_type(ty: &mut Type, each: &mut dyn FnMut(i32, &mut bool)) {
+    match ty {
+        Type::Struct(fields) => visit(fields, each),
+        Type::List { id, required, element } => {
+            each(*id, required);
+            visit_type(element, each);
+        }
+        _ => {}
+    }
+}
+
+fn last_of(fields: &[Field]) -> i32 {
+    fields.iter().map(|field| field.id.max(last_in(&field.ty))).max().unwrap_or(0)
+}
+
+fn last_in(ty: &Type) -> i32 {
+    match ty {
+        Type::Struct(fields) => last_of(fields),
+        Type::List { id, element, .. } => (*id).max(last_in(element)),
+        _ => 0,
     }
 }
 
@@ -134,6 +270,16 @@ mod tests {
                 assert_eq!(path, value.to_string());
             }
         }
+    }
+
+    #[test]
+    fn nested_types_are_icebergs() {
+        let text = r#"{"id":1,"name":"lines","required":true,"type":{"type":"list","element-id":2,"element-required":true,"element":{"type":"struct","fields":[{"id":3,"name":"price","required":true,"type":"decimal(12, 2)"},{"id":9,"name":"n","required":false,"type":"int"}]}}}"#;
+        let field: Field = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&field).unwrap(), text);
+        assert_eq!(Schema { id: 0, fields: vec![field] }.last_id(), 9);
+        assert!(serde_json::from_str::<Type>("\"varchar\"").is_err());
+        assert!(serde_json::from_str::<Type>("\"decimal(x, 2)\"").is_err());
     }
 
     #[test]
