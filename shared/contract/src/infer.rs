@@ -114,10 +114,8 @@ impl Draft {
         let proposed = |token: &str| {
             self.root.all.iter().any(|(_, place)| {
                 let shape = place.shape(true);
-                let measured = matches!(
-                    shape,
-                    Shape::Integer | Shape::Number | Shape::Date | Shape::DateTime
-                );
+                let measured =
+                    matches!(shape, Shape::Integer | Shape::Number | Shape::Date | Shape::DateTime);
                 measured && place.tokens.contains_key(token)
             })
         };
@@ -473,7 +471,11 @@ impl Place {
     }
 
     fn see_number(&mut self, number: Num, scale: Option<u8>) {
-        let numbers = self.numbers.get_or_insert(Numbers { min: number, max: number, scales: scale.map(|s| (s, s)) });
+        let numbers = self.numbers.get_or_insert(Numbers {
+            min: number,
+            max: number,
+            scales: scale.map(|s| (s, s)),
+        });
         numbers.min = numbers.min.min(number);
         numbers.max = numbers.max.max(number);
         let wider = |(least, most): (u8, u8), scale: u8| (least.min(scale), most.max(scale));
@@ -514,7 +516,9 @@ impl Place {
             [Kind::DateTime] => Shape::DateTime,
             [Kind::Array] if self.items.is_some() => Shape::Array,
             [Kind::Object] if !self.properties.all.is_empty() => Shape::Object,
-            [Kind::Date | Kind::DateTime | Kind::Text, ..] if !kinds.contains(&Kind::Array) && !kinds.contains(&Kind::Object) => {
+            [Kind::Date | Kind::DateTime | Kind::Text, ..]
+                if !kinds.contains(&Kind::Array) && !kinds.contains(&Kind::Object) =>
+            {
                 Shape::Text
             }
             _ if csv => Shape::Text,
@@ -586,9 +590,9 @@ impl Place {
             let half = usize::try_from((high - low) / 2).unwrap_or(usize::MAX);
             ends && self.distinct.count().is_some_and(|count| count > half)
         });
-        if let Some((low, high)) = closed.and_then(|(low, high)| {
-            Some((i64::try_from(*low).ok()?, i64::try_from(*high).ok()?))
-        }) {
+        if let Some((low, high)) = closed
+            .and_then(|(low, high)| Some((i64::try_from(*low).ok()?, i64::try_from(*high).ok()?)))
+        {
             schema.insert("minimum".to_owned(), json!(low));
             schema.insert("maximum".to_owned(), json!(high));
         } else if numbers.min >= Num::whole(0) {
@@ -829,11 +833,8 @@ impl Texts {
         if !fixed || !varied || self.classes.other {
             return None;
         }
-        let ranges = [
-            (self.classes.digit, "0-9"),
-            (self.classes.upper, "A-Z"),
-            (self.classes.lower, "a-z"),
-        ];
+        let ranges =
+            [(self.classes.digit, "0-9"), (self.classes.upper, "A-Z"), (self.classes.lower, "a-z")];
         let class: String = ranges.iter().filter(|(seen, _)| *seen).map(|(_, r)| *r).collect();
         Some(format!("^[{class}]{{{}}}$", self.longest))
     }
@@ -933,8 +934,11 @@ impl Unknown {
         let drafting = Drafting { csv, bounds: false };
         let amendment = |mut found: Occurrences| {
             found.place.settle();
-            let name =
-                if is_column_name(&found.name) { found.name.clone() } else { free_name(&found.name, &mut BTreeSet::new()) };
+            let name = if is_column_name(&found.name) {
+                found.name.clone()
+            } else {
+                free_name(&found.name, &mut BTreeSet::new())
+            };
             #[allow(clippy::cast_precision_loss, reason = "a share is for people")]
             let share = found.rows as f64 / rows_read.max(found.rows).max(1) as f64;
             Amendment {
@@ -1068,5 +1072,486 @@ fn properties(document: &Value, at: &str, hops: usize, found: &mut BTreeMap<Stri
     }
     if let Some(hops) = hops.checked_sub(1) {
         along(document, at).iter().for_each(|at| properties(document, at, hops, found));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Type;
+    use proptest::prelude::*;
+
+    fn csv(null_tokens: &[&str]) -> SourceFormat {
+        let null_tokens = null_tokens.iter().map(|t| (*t).to_owned()).collect();
+        SourceFormat::Csv { delimiter: b',', null_tokens }
+    }
+
+    fn parsed(document: &Value) -> Contract {
+        Contract::parse(document.to_string().as_bytes())
+            .unwrap_or_else(|e| panic!("{e}\n{document:#}"))
+    }
+
+    fn of_json(rows: &[Value]) -> Value {
+        let mut draft = Draft::new("things", SourceFormat::Jsonl);
+        rows.iter().for_each(|row| draft.add_row(&Datum::from(row)));
+        draft.finish()
+    }
+
+    fn of_cells(names: &[&str], rows: &[Vec<String>], null_tokens: &[&str]) -> Value {
+        let mut draft = Draft::new("things", csv(null_tokens));
+        for row in rows {
+            draft.add_cells(names, &row.iter().map(String::as_str).collect::<Vec<_>>());
+        }
+        draft.finish()
+    }
+
+    /// One column of cells, as its property.
+    fn column(name: &str, cells: impl IntoIterator<Item = String>) -> Value {
+        let rows: Vec<_> = cells.into_iter().map(|cell| vec![cell]).collect();
+        let document = of_cells(&[name], &rows, &[""]);
+        let contract = parsed(&document);
+        for row in &rows {
+            assert_eq!(contract.explain(&row_of(&contract, &[name], row)), [], "{document:#}");
+        }
+        document["properties"][name].clone()
+    }
+
+    /// What a row of cells is under a contract.
+    fn row_of(contract: &Contract, names: &[&str], cells: &[String]) -> Datum<'static> {
+        let RowFormat::Csv(format) = &contract.format else { panic!("not CSV") };
+        let mut row = Vec::new();
+        for (name, cell) in names.iter().zip(cells) {
+            let field = contract.fields.iter().find(|f| f.source == *name).unwrap();
+            let text = Datum::Text(cell.clone().into());
+            let value = match field.ty {
+                _ if format.null_tokens.contains(cell) && field.nullable => Datum::Null,
+                _ if format.null_tokens.contains(cell) => continue,
+                Type::Boolean => cell.to_lowercase().parse().map_or(text, Datum::Boolean),
+                Type::Int | Type::Long | Type::Double | Type::Decimal { .. } => {
+                    Num::parse(cell).map_or(text, Datum::Number)
+                }
+                _ => text,
+            };
+            row.push(((*name).to_owned().into(), value));
+        }
+        Datum::Object(row)
+    }
+
+    #[test]
+    fn flights_become_a_contract_of_their_own() {
+        let text = include_str!("../../../examples/flights/2013-01-01.csv");
+        let mut lines = text.lines();
+        let names: Vec<_> = lines.next().unwrap().split(',').collect();
+        let rows: Vec<Vec<String>> =
+            lines.map(|line| line.split(',').map(str::to_owned).collect()).collect();
+        let document = of_cells(&names, &rows, &["", "NA"]);
+        let contract = parsed(&document);
+        for row in &rows {
+            assert_eq!(contract.explain(&row_of(&contract, &names, row)), []);
+        }
+        assert_eq!(contract.fields.len(), 19);
+        assert_eq!(contract.event_field().unwrap().name, "time_hour");
+        let properties = &document["properties"];
+        assert_eq!(properties["minute"], json!({"type": "integer", "minimum": 0, "maximum": 59}));
+        assert_eq!(properties["dep_delay"], json!({"type": ["integer", "null"]}));
+        assert_eq!(properties["origin"], json!({"type": "string", "enum": ["EWR", "JFK", "LGA"]}));
+        assert_eq!(properties["dest"], json!({"type": "string", "pattern": "^[A-Z]{3}$"}));
+        assert_eq!(properties["time_hour"], json!({"type": "string", "format": "date-time"}));
+        let required = document["required"].as_array().unwrap();
+        assert!(required.contains(&json!("year")) && !required.contains(&json!("dep_time")));
+    }
+
+    #[test]
+    fn tokens_for_null_are_proposed_where_the_rest_is_numbers_or_dates() {
+        let mut draft = Draft::new("things", csv(&[""]));
+        for cells in
+            [["1", "NULL", "N/A"], ["NA", "word", "2024-01-01"], ["", "null", "2024-01-02"]]
+        {
+            draft.add_cells(&["a", "b", "c"], &cells);
+        }
+        assert_eq!(draft.null_tokens(), ["", "NA", "N/A"]);
+        assert_eq!(draft.rows(), 3);
+        // Without them, they are text.
+        let contract = parsed(&draft.finish());
+        assert!(contract.fields.iter().all(|f| f.ty == Type::String));
+        assert_eq!(
+            contract.fields.iter().map(|f| f.nullable).collect::<Vec<_>>(),
+            [true, false, false]
+        );
+    }
+
+    #[test]
+    fn cells_are_what_all_of_them_are() {
+        let strings = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        let types = [
+            (&["1", "-2", "0"][..], json!("integer")),
+            (&["1", "2.5"], json!("number")),
+            (&["00501", "10001"], json!("string")),
+            (&["1", "x"], json!("string")),
+            (&["1", ""], json!(["integer", "null"])),
+            (&["True", "false"], json!("boolean")),
+            (&["true", "1"], json!("string")),
+            (&["12345678901234567890"], json!("string")),
+            (&["1e3"], json!("number")),
+            (&["", ""], json!(["string", "null"])),
+            (&["2024-01-01", "2024-01-01T00:00:00Z"], json!("string")),
+        ];
+        for (cells, ty) in types {
+            assert_eq!(column("a", strings(cells))["type"], ty, "{cells:?}");
+        }
+        assert_eq!(column("a", strings(&["2024-02-29"]))["format"], "date");
+        assert_eq!(column("a", strings(&["2024-02-29T10:00:00+01:00"]))["format"], "date-time");
+        assert_eq!(column("a", strings(&["2024-02-30"])).get("format"), None);
+        // RFC 3339, but no microsecond.
+        assert_eq!(column("a", strings(&["2024-02-29T10:00:00.0000001Z"])).get("format"), None);
+    }
+
+    #[test]
+    fn money_of_one_scale_is_decimal() {
+        let prices = || ["10.50", "3.25"].map(str::to_owned);
+        assert_eq!(
+            column("unit_price", prices())["x-sluicegate"],
+            json!({"logicalType": "decimal(18,2)"})
+        );
+        assert_eq!(column("TotalFees", prices())["x-sluicegate"]["logicalType"], "decimal(18,2)");
+        assert_eq!(column("ratio", prices()).get("x-sluicegate"), None);
+        assert_eq!(column("price", ["1.5", "1.25"].map(str::to_owned)).get("x-sluicegate"), None);
+        let huge = ["12345678901234567.50".to_owned()];
+        assert_eq!(column("price", huge).get("x-sluicegate"), None);
+        let document = of_json(&[json!({"price": 10.5}), json!({"price": 3})]);
+        assert_eq!(document["properties"]["price"]["x-sluicegate"]["logicalType"], "decimal(18,2)");
+    }
+
+    #[test]
+    fn formats_need_twenty_values_that_agree() {
+        let ips = |n: u32| (0..n).map(|i| format!("10.0.0.{i}"));
+        assert_eq!(column("ip", ips(20)), json!({"type": "string", "format": "ipv4"}));
+        assert_eq!(column("ip", ips(19)), json!({"type": "string", "maxLength": 16}));
+        assert_eq!(column("ip", ips(30).chain(["x".to_owned()])).get("format"), None);
+    }
+
+    #[test]
+    fn bounds_are_generous() {
+        let numbers = |range: std::ops::Range<i32>| range.map(|n| n.to_string());
+        assert_eq!(
+            column("hour", numbers(0..24)),
+            json!({"type": "integer", "minimum": 0, "maximum": 23})
+        );
+        assert_eq!(column("hour", numbers(0..23)), json!({"type": "integer", "minimum": 0}));
+        assert_eq!(
+            column("hour", ["0", "23"].map(str::to_owned)),
+            json!({"type": "integer", "minimum": 0})
+        );
+        assert_eq!(column("n", numbers(-1..9)), json!({"type": "integer"}));
+        let long = |n: usize| column("text", ["x y".to_owned(), "y".repeat(n)]);
+        assert_eq!(
+            (long(16)["maxLength"].clone(), long(17)["maxLength"].clone()),
+            (json!(16), json!(32))
+        );
+        assert_eq!(
+            (long(1024)["maxLength"].clone(), long(1025).get("maxLength")),
+            (json!(1024), None)
+        );
+    }
+
+    #[test]
+    fn an_enum_needs_evidence() {
+        let words =
+            |distinct: usize, rows: usize| (0..rows).map(move |i| format!("w{}", i % distinct));
+        assert!(column("a", words(10, 100)).get("enum").is_some());
+        assert!(column("a", words(10, 99)).get("enum").is_none());
+        assert!(column("a", words(11, 100)).get("enum").is_none());
+        assert!(column("a", words(21, 1000)).get("enum").is_none());
+        let once = words(2, 100).chain(["once".to_owned()]);
+        assert!(column("a", once).get("enum").is_none());
+        let nullable = words(2, 100).chain([String::new()]);
+        assert_eq!(
+            column("a", nullable),
+            json!({"type": ["string", "null"], "enum": ["w0", "w1", null]})
+        );
+    }
+
+    #[test]
+    fn codes_of_one_shape_have_a_pattern() {
+        let codes = |n: u32| (0..n).map(|i| format!("{:02}A", i));
+        assert_eq!(
+            column("code", codes(21)),
+            json!({"type": "string", "pattern": "^[0-9A-Z]{3}$"})
+        );
+        assert_eq!(column("code", codes(20)), json!({"type": "string", "maxLength": 16}));
+        assert_eq!(column("code", codes(30).chain(["0-A".to_owned()])).get("pattern"), None);
+    }
+
+    #[test]
+    fn nested_rows_become_nested_properties() {
+        let rows = [
+            json!({"id": 1, "placed_at": "2024-01-01T10:00:00Z", "customer": {"name": "Ann", "vip": true},
+                "lines": [{"sku": "a", "price": 1.25}, {"sku": "b", "price": null}], "tags": ["x"], "any": 1, "none": [],
+                "empty": {}, "nothing": null}),
+            json!({"id": 2, "placed_at": "2024-01-02T10:00:00Z", "customer": {"name": null},
+                "lines": [], "tags": [], "any": "one", "none": [], "empty": {}, "nothing": null, "late": 1}),
+        ];
+        let document = of_json(&rows);
+        let contract = parsed(&document);
+        for row in &rows {
+            assert_eq!(contract.explain(&Datum::from(row)), []);
+        }
+        let columns: Vec<_> =
+            contract.fields.iter().map(|f| format!("{} {}", f.name, f.ty.describe())).collect();
+        assert_eq!(
+            columns,
+            [
+                "id long",
+                "placed_at timestamp",
+                "customer struct<name string, vip boolean>",
+                "lines list<struct<sku string, price decimal(18,2)>>",
+                "tags list<string>",
+                "any json",
+                "none json",
+                "empty json",
+                "nothing json",
+                "late long",
+            ]
+        );
+        assert_eq!(contract.event_field().unwrap().name, "placed_at");
+        assert_eq!(document["x-sluicegate"]["key"], json!(["id"]));
+        assert_eq!(document["properties"]["customer"]["required"], json!(["name"]));
+        assert_eq!(document["properties"]["any"]["type"], json!(["integer", "string"]));
+        assert!(!document["required"].as_array().unwrap().contains(&json!("late")));
+    }
+
+    #[test]
+    fn the_key_is_a_column_or_two_neighbours_that_tell_rows_apart() {
+        let rows = |n: usize| {
+            let row = |i: usize| {
+                vec![
+                    "x".to_owned(),
+                    format!("{}", i / 10),
+                    format!("{}", i % 10),
+                    format!("{}.5", i),
+                ]
+            };
+            (0..n).map(row).collect::<Vec<_>>()
+        };
+        let names = ["a", "b", "c", "d"];
+        let key = |document: Value| document["x-sluicegate"].get("key").cloned();
+        assert_eq!(key(of_cells(&names, &rows(100), &[])), Some(json!(["b", "c"])));
+        assert_eq!(key(of_cells(&names[..2], &rows(100), &[])), None);
+        assert_eq!(key(of_cells(&names, &rows(1001), &[])), None);
+        assert_eq!(key(of_cells(&names, &rows(1), &[])), None);
+    }
+
+    #[test]
+    fn names_that_are_no_column_names_get_one() {
+        let cells = vec!["1".to_owned(); 6];
+        let names = ["_id", "id", "Flight No", "flight_no", "FlightNo", "*"];
+        let document = of_cells(&names, &[cells], &[]);
+        let columns: Vec<_> = parsed(&document).fields.into_iter().map(|f| f.name).collect();
+        assert_eq!(columns, ["id_2", "id", "flight_no_2", "flight_no", "flight_no_3", "column"]);
+    }
+
+    #[test]
+    fn memory_and_the_document_stay_bounded() {
+        let wide: Map<String, Value> = (0..5000).map(|i| (format!("c{i}"), json!(i))).collect();
+        let contract = parsed(&of_json(&[Value::Object(wide)]));
+        assert_eq!(contract.fields.len(), COLUMN_LIMIT);
+        let mut deep = json!(1);
+        for _ in 0..30 {
+            deep = json!({"a": [deep]});
+        }
+        let document = of_json(&[deep.clone()]);
+        assert_eq!(parsed(&document).explain(&Datum::from(&deep)), []);
+        // Enums of two thousand columns would be too much.
+        let mut draft = Draft::new("things", SourceFormat::Jsonl);
+        for i in 0..100 {
+            let value = json!(format!("{i:0120}", i = i % 10));
+            let row = (0..2000).map(|c| (format!("c{c}"), value.clone())).collect::<Map<_, _>>();
+            draft.add_row(&Datum::from(&Value::Object(row)));
+        }
+        let document = draft.finish();
+        assert_eq!(parsed(&document).fields.len(), 2000);
+        assert_eq!(document["properties"]["c0"], json!({"type": "string"}));
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            (-3i32..3).prop_map(|n| json!(f64::from(n) / 4.0)),
+            "[a-c]{0,2}".prop_map(Value::from),
+            prop_oneof![
+                Just("2024-01-01"),
+                Just("2024-01-01T00:00:00Z"),
+                Just("2016-12-31T23:59:60Z")
+            ]
+            .prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-bA_/~*\"\u{1}]{0,2}", inner, 0..4)
+                    .prop_map(|m| Value::Object(m.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn any_row() -> impl Strategy<Value = Value> {
+        let names =
+            prop_oneof![Just("price"), Just("a"), Just("A"), Just("_a"), Just(""), Just("at/~x")];
+        prop::collection::btree_map(names.prop_map(str::to_owned), any_value(), 1..5)
+            .prop_map(|m| Value::Object(m.into_iter().collect()))
+    }
+
+    proptest! {
+        #[test]
+        fn every_draft_is_a_contract_that_accepts_its_rows(rows in prop::collection::vec(any_row(), 1..6)) {
+            let contract = parsed(&of_json(&rows));
+            for row in &rows {
+                prop_assert_eq!(contract.explain(&Datum::from(row)), []);
+            }
+        }
+
+        #[test]
+        fn every_draft_of_cells_is_a_contract_that_accepts_them(
+            cells in prop::collection::vec(prop::collection::vec("NA||null|-?[0-9]{1,3}|[0-9]\\.[0-9]{1,2}|true|FALSE|2024-01-0[1-3]|[a-b]{1,2}", 3), 1..6)
+        ) {
+            let names = ["Total price", "a", "b_at"];
+            let contract = parsed(&of_cells(&names, &cells, &["NA", ""]));
+            for row in &cells {
+                prop_assert_eq!(contract.explain(&row_of(&contract, &names, row)), []);
+            }
+        }
+    }
+
+    fn orders() -> Value {
+        json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "x-sluicegate": {
+                "version": "1.4.2",
+                "team": {"name": "Orders"},
+                "format": {"type": "jsonl"},
+            },
+            "$defs": {"person": {"type": "object", "properties": {"name": {"type": "string"}}}},
+            "required": ["id"],
+            "properties": {
+                "id": {"type": "integer"},
+                "customer": {"$ref": "#/$defs/person"},
+                "lines": {"type": "array", "items": {"type": "object", "properties": {"sku": {"type": "string"}}}},
+            },
+        })
+    }
+
+    #[test]
+    fn unknown_fields_become_optional_properties() {
+        let document = orders();
+        let contract = parsed(&document);
+        let rows = [
+            json!({"id": 1, "colour": "red", "lines": [{"sku": "a", "tax": 1}, {"sku": "b", "tax": 2.5}]}),
+            json!({"id": 2, "colour": null, "customer": {"name": "Ann", "Nick Name": "x".repeat(50)}}),
+            json!({"id": 3}),
+            json!({"id": 4, "lines": [{"tax": 3}]}),
+        ];
+        let mut unknown = Unknown::new(SourceFormat::from(&contract.format));
+        for (row, number) in rows.iter().zip(0..) {
+            crate::unknown_fields(
+                &contract.fields,
+                &Datum::from(row),
+                "",
+                &mut |pointer, value| {
+                    unknown.add(number, &pointer, value);
+                },
+            );
+        }
+        let amendments = unknown.finish(4);
+        let [colour, tax, nick] = amendments.as_slice() else { panic!("{amendments:?}") };
+        assert_eq!((colour.pointer.as_str(), colour.rows, colour.share), ("/colour", 2, 0.5));
+        assert_eq!(
+            (colour.schema.clone(), colour.examples.clone()),
+            (json!({"type": ["string", "null"]}), vec!["red".to_owned()])
+        );
+        assert_eq!((tax.pointer.as_str(), tax.rows, tax.examples.len()), ("/lines/*/tax", 2, 3));
+        assert_eq!(
+            tax.schema,
+            json!({"type": "number", "x-sluicegate": {"logicalType": "decimal(18,2)"}})
+        );
+        assert_eq!((nick.name.as_str(), nick.examples[0].len()), ("Nick Name", 40));
+        let text = serde_json::to_string(&amendments).unwrap();
+        assert_eq!(serde_json::from_str::<Vec<Amendment>>(&text).unwrap(), amendments);
+
+        let amended = amend(&document, &amendments).unwrap();
+        let contract = parsed(&amended);
+        assert_eq!(contract.version, "1.5.0");
+        for row in &rows {
+            let row = Datum::from(row);
+            assert_eq!(contract.explain(&row), []);
+            crate::unknown_fields(&contract.fields, &row, "", &mut |pointer, _| {
+                panic!("{pointer}")
+            });
+        }
+        // The person of others is left alone.
+        assert_eq!(amended["$defs"], document["$defs"]);
+        assert!(contract.fields.iter().all(|f| f.required == (f.name == "id")));
+        assert_eq!(amend(&amended, &amendments), None);
+    }
+
+    #[test]
+    fn what_does_not_go_with_the_contract_is_passed_over() {
+        let amendment = |pointer: &str, schema: Value| {
+            let name = pointer.rsplit('/').next().unwrap().to_owned();
+            Amendment {
+                pointer: pointer.to_owned(),
+                name,
+                schema,
+                rows: 1,
+                share: 1.0,
+                examples: vec![],
+            }
+        };
+        let ty = json!({"type": "string"});
+        let nowhere = [
+            amendment("/nowhere/x", ty.clone()),
+            amendment("/id/x", json!({"type": "nonsense"})),
+            amendment("/id", ty.clone()),
+            amendment("/lines/x", ty.clone()),
+            amendment("", ty.clone()),
+        ];
+        assert_eq!(amend(&orders(), &nowhere), None);
+        assert_eq!(amend(&json!({}), &[amendment("/x", ty.clone())]), None);
+        // A counterexample may insist that there is no such field.
+        let mut document = orders();
+        document["x-sluicegate"]["unknown_fields"] = json!("reject");
+        document["x-sluicegate"]["counterexamples"] =
+            json!([{"row": {"id": 1, "x": "1"}, "at": "/x", "rule": "unknown_field"}]);
+        let both = [amendment("/x", ty.clone()), amendment("/y", ty.clone())];
+        let amended = amend(&document, &both).unwrap();
+        assert_eq!(amended["properties"].get("x"), None);
+        assert_eq!(amended["properties"]["y"], ty);
+        // Column names stay apart.
+        let amended = amend(
+            &orders(),
+            &[amendment("/ID", json!({"type": "string", "x-sluicegate": {"name": "id"}}))],
+        );
+        assert_eq!(amended.unwrap()["properties"]["ID"]["x-sluicegate"]["name"], "id_2");
+    }
+
+    #[test]
+    fn unknown_cells_are_read_as_cells_and_places_are_bounded() {
+        let mut unknown = Unknown::new(csv(&["NA"]));
+        let cell = |text: &'static str| Datum::Text(text.into());
+        for (row, text) in (0..).zip(["1", "NA", "2"]) {
+            unknown.add(row, "/gate", &cell(text));
+        }
+        for i in 0..500 {
+            unknown.add(9, &format!("/c{i}"), &cell("x"));
+        }
+        let amendments = unknown.finish(10);
+        assert_eq!(amendments.len(), PLACE_LIMIT);
+        assert_eq!(amendments[0].schema, json!({"type": ["integer", "null"]}));
+        assert_eq!(amendments[0].examples, ["1", "2"]);
+        assert_eq!(folded("/a*/0/b/1"), "/a~2/*/b/1");
     }
 }

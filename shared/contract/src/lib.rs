@@ -13,8 +13,8 @@
 #[cfg(feature = "arrow")]
 pub mod check;
 mod datum;
-pub mod export;
 pub mod diff;
+pub mod export;
 mod format;
 pub mod infer;
 mod lint;

@@ -134,12 +134,38 @@ impl Num {
 
     /// Whether it is a whole multiple of another, which is not zero.
     pub fn is_multiple_of(self, unit: Self) -> bool {
-        if let (Some((a, b, _)), false) = (aligned(self, unit), unit.is_zero()) {
-            return a.checked_rem(b) == Some(0);
+        let ((Some((digits, power)), Some((unit, unit_power))), false) =
+            ((self.digits(), unit.digits()), unit.is_zero())
+        else {
+            return self.is_zero();
+        };
+        match u32::try_from(power - unit_power) {
+            // digits × 10^n, modulo unit.
+            Ok(n) => {
+                let ten = (0..n).fold(1 % unit, |rest, _| times(rest, 10, unit));
+                times(digits % unit, ten, unit) == 0
+            }
+            // digits has no zero at its end left that could make up for the unit's.
+            Err(_) => {
+                let n = u32::try_from(unit_power - power).unwrap_or(u32::MAX);
+                let unit = 10u128.checked_pow(n).and_then(|ten| unit.checked_mul(ten));
+                digits == 0 || unit.is_some_and(|unit| digits % unit == 0)
+            }
         }
-        let (a, b) = (self.to_f64(), unit.to_f64());
-        // Exact in doubles: a remainder never needs rounding.
-        a % b == 0.0
+    }
+
+    /// Its size as digits × 10^power, as it is written.
+    fn digits(self) -> Option<(u128, i32)> {
+        match self {
+            Self::Exact { unscaled, scale } => Some((unscaled.unsigned_abs(), -i32::from(scale))),
+            Self::Double(value) => {
+                let text = format!("{:e}", value.abs());
+                let (mantissa, power) = text.split_once('e')?;
+                let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+                let digits = format!("{whole}{fraction}").parse().ok()?;
+                Some((digits, power.parse::<i32>().ok()? - i32::try_from(fraction.len()).ok()?))
+            }
+        }
     }
 
     /// Whether it is zero.
@@ -149,6 +175,23 @@ impl Num {
             Self::Double(value) => value == 0.0,
         }
     }
+}
+
+/// a × b modulo m, where the product may need more than 128 bits.
+fn times(a: u128, b: u128, m: u128) -> u128 {
+    if let Some(product) = a.checked_mul(b) {
+        return product % m;
+    }
+    let add = |x: u128, y: u128| if x >= m - y { x - (m - y) } else { x + y };
+    let (mut sum, mut a, mut b) = (0, a % m, b);
+    while b > 0 {
+        if b & 1 == 1 {
+            sum = add(sum, a);
+        }
+        a = add(a, a);
+        b >>= 1;
+    }
+    sum
 }
 
 fn exact(negative: bool, whole: &[u8], fraction: &[u8], exponent: i64) -> Option<Num> {

@@ -95,7 +95,8 @@ impl Random {
 
     /// From `low` to `high`, both included; `low` if they are the wrong way round.
     fn between(&mut self, low: i128, high: i128) -> i128 {
-        let span = high.checked_sub(low).and_then(|span| u128::try_from(span).ok()).unwrap_or_default();
+        let span =
+            high.checked_sub(low).and_then(|span| u128::try_from(span).ok()).unwrap_or_default();
         let wide = (u128::from(self.next()) << 64) | u128::from(self.next());
         let offset = span.checked_add(1).map_or(wide, |count| wide % count);
         i128::try_from(offset).ok().and_then(|offset| low.checked_add(offset)).unwrap_or(low)
@@ -165,7 +166,8 @@ impl<'c> Maker<'c> {
         let RowFormat::Csv(csv) = &self.contract.format else { return row };
         let mut properties = match row {
             Datum::Object(properties) => properties,
-            other => return other,
+            // Every line is a row.
+            _ => Vec::new(),
         };
         let is_null = |value: &Datum<'_>| match value {
             Datum::Null => true,
@@ -235,12 +237,21 @@ impl<'c> Maker<'c> {
             choices.retain(|value| types.has(value.types()));
             return self.random.pick(&choices).map(|value| (*value).clone());
         }
-        if types == Types::NULL || (types.has(Types::NULL) && types != Types::ALL && self.random.one_in(8)) {
+        if types == Types::NULL
+            || (types.has(Types::NULL) && types != Types::ALL && self.random.one_in(8))
+        {
             return Some(Datum::Null);
         }
         // Of a value that can be anything, something simple.
         let simple = [Types::STRING, Types::INTEGER, Types::BOOLEAN];
-        let typed = [Types::STRING, Types::NUMBER, Types::INTEGER, Types::BOOLEAN, Types::ARRAY, Types::OBJECT];
+        let typed = [
+            Types::STRING,
+            Types::NUMBER,
+            Types::INTEGER,
+            Types::BOOLEAN,
+            Types::ARRAY,
+            Types::OBJECT,
+        ];
         let kinds = if types == Types::ALL { simple.as_slice() } else { typed.as_slice() };
         let mut kinds: Vec<_> = kinds.iter().copied().filter(|kind| types.has(*kind)).collect();
         if kinds.contains(&Types::NUMBER) {
@@ -280,7 +291,12 @@ impl<'c> Maker<'c> {
         }
     }
 
-    fn number(&mut self, all: &[&Assertion], kind: Types, column: Column<'_>) -> Option<Datum<'static>> {
+    fn number(
+        &mut self,
+        all: &[&Assertion],
+        kind: Types,
+        column: Column<'_>,
+    ) -> Option<Datum<'static>> {
         let whole = !kind.has(Types::FRACTION);
         let step = all.iter().find_map(|assertion| match assertion {
             Assertion::MultipleOf(step) => Some(*step),
@@ -293,7 +309,10 @@ impl<'c> Maker<'c> {
             // Narrow bounds need finer numbers.
             _ => &[2, 6, 12],
         };
-        scales.iter().find_map(|scale| self.number_of_scale(all, *scale, step, column)).map(Datum::Number)
+        scales
+            .iter()
+            .find_map(|scale| self.number_of_scale(all, *scale, step, column))
+            .map(Datum::Number)
     }
 
     fn number_of_scale(
@@ -310,18 +329,22 @@ impl<'c> Maker<'c> {
         for assertion in all {
             match assertion {
                 Assertion::Minimum(bound) => {
-                    let least = bound.floor(scale).map(|(n, exact)| if exact { n } else { n + 1 });
+                    let least = bound
+                        .floor(scale)
+                        .map(|(n, exact)| if exact { n } else { n.saturating_add(1) });
                     low = low.max(least);
                 }
                 Assertion::ExclusiveMinimum(bound) => {
-                    low = low.max(bound.floor(scale).map(|(n, _)| n + 1));
+                    low = low.max(bound.floor(scale).map(|(n, _)| n.saturating_add(1)));
                 }
                 Assertion::Maximum(bound) => {
                     let most = bound.floor(scale).map(|(n, _)| n);
                     high = [high, most].into_iter().flatten().min();
                 }
                 Assertion::ExclusiveMaximum(bound) => {
-                    let most = bound.floor(scale).map(|(n, exact)| if exact { n - 1 } else { n });
+                    let most = bound
+                        .floor(scale)
+                        .map(|(n, exact)| if exact { n.saturating_sub(1) } else { n });
                     high = [high, most].into_iter().flatten().min();
                 }
                 _ => {}
@@ -415,8 +438,11 @@ impl<'c> Maker<'c> {
         let length = low + self.random.below(most.min(low + 7) - low + 1);
         let letter = |random: &mut Random, letters: &[char]| random.pick(letters).copied();
         let make = |i| {
-            let letters: &[char] =
-                if i % 2 == 0 { &['b', 'd', 'f', 'k', 'l', 'm', 'n', 'r', 's', 't'] } else { &['a', 'e', 'i', 'o', 'u'] };
+            let letters: &[char] = if i % 2 == 0 {
+                &['b', 'd', 'f', 'k', 'l', 'm', 'n', 'r', 's', 't']
+            } else {
+                &['a', 'e', 'i', 'o', 'u']
+            };
             letter(&mut self.random, letters)
         };
         (0..length).filter_map(make).collect()
@@ -436,7 +462,12 @@ impl<'c> Maker<'c> {
             Format::Email => format!("{}@example.com", self.word(3, 8)),
             Format::Uri => format!("https://example.com/{}", self.word(3, 8)),
             Format::Uuid => {
-                format!("{hex:08x}-{:04x}-4{:03x}-8{:03x}-{wide:012x}", hex & 0xffff, wide & 0xfff, hex >> 20)
+                format!(
+                    "{hex:08x}-{:04x}-4{:03x}-8{:03x}-{wide:012x}",
+                    hex & 0xffff,
+                    wide & 0xfff,
+                    hex >> 20
+                )
             }
             Format::Ipv4 => format!("192.0.2.{byte}"),
             Format::Ipv6 => format!("2001:db8::{:x}:{byte:x}", hex & 0xffff),
@@ -567,7 +598,8 @@ impl<'c> Maker<'c> {
                 }
             }
         }
-        let named = contract.counterexamples.iter().filter(|c| c.at == rule.at && c.rule == rule.name);
+        let named =
+            contract.counterexamples.iter().filter(|c| c.at == rule.at && c.rule == rule.name);
         second_best.or_else(|| named.map(|c| c.row.clone()).next())
     }
 
@@ -599,7 +631,12 @@ impl<'c> Maker<'c> {
     }
 
     /// Values that an assertion may not hold of, most likely ones first.
-    fn against(&mut self, assertion: &Assertion, rule: &Rule<'_>, current: &Datum<'static>) -> Vec<Datum<'static>> {
+    fn against(
+        &mut self,
+        assertion: &Assertion,
+        rule: &Rule<'_>,
+        current: &Datum<'static>,
+    ) -> Vec<Datum<'static>> {
         let scale = match rule.column.ty() {
             Some(Type::Decimal { scale, .. }) => *scale,
             _ => 0,
@@ -619,8 +656,11 @@ impl<'c> Maker<'c> {
                 values
             }
             (Assertion::Minimum(bound), _) => {
-                let steps: Vec<_> =
-                    rule.steps().chain([unit, one, Num::whole(1000)]).filter_map(negative).collect();
+                let steps: Vec<_> = rule
+                    .steps()
+                    .chain([unit, one, Num::whole(1000)])
+                    .filter_map(negative)
+                    .collect();
                 numbers(*bound, &steps)
             }
             (Assertion::ExclusiveMinimum(bound), _) => {
@@ -636,12 +676,14 @@ impl<'c> Maker<'c> {
             (Assertion::MultipleOf(Num::Exact { unscaled, scale: own }), Datum::Number(n)) => {
                 let finer = own.saturating_add(1);
                 let half = unscaled.checked_mul(5).map_or(unit, |half| Num::decimal(half, finer));
-                let parts = [unit, one, negative(one).unwrap_or(one), half, Num::decimal(*unscaled, finer)];
+                let parts =
+                    [unit, one, negative(one).unwrap_or(one), half, Num::decimal(*unscaled, finer)];
                 numbers(*n, &parts)
             }
             (Assertion::MinLength(least), Datum::Text(before)) => {
                 let length = least.saturating_sub(1);
-                let cut: String = before.chars().take(usize::try_from(length).unwrap_or_default()).collect();
+                let cut: String =
+                    before.chars().take(usize::try_from(length).unwrap_or_default()).collect();
                 let mut values = vec![text(&cut)];
                 if length <= LENGTH_LIMIT {
                     values.push(text(&self.word(length, length)));
@@ -651,10 +693,13 @@ impl<'c> Maker<'c> {
             (Assertion::MaxLength(most), Datum::Text(before)) if *most < LENGTH_LIMIT => {
                 let length = usize::try_from(most.saturating_add(1)).unwrap_or_default();
                 let last = before.chars().last().unwrap_or('x');
-                let padded: String = before.chars().chain(std::iter::repeat(last)).take(length).collect();
+                let padded: String =
+                    before.chars().chain(std::iter::repeat(last)).take(length).collect();
                 vec![text(&padded), text(&self.word(most + 1, most + 1))]
             }
-            (Assertion::Pattern(_) | Assertion::Format(_), Datum::Text(before)) => self.misspelt(before),
+            (Assertion::Pattern(_) | Assertion::Format(_), Datum::Text(before)) => {
+                self.misspelt(before)
+            }
             (Assertion::Enum(_) | Assertion::Const(_), before) => {
                 let mut values = match before {
                     Datum::Text(before) => self.misspelt(before),
@@ -674,7 +719,8 @@ impl<'c> Maker<'c> {
                 let mut more = items.clone();
                 while more.len() < count {
                     let item = self.value(&rule.items(), rule.column.items(), &[]);
-                    match item.filter(|item| !more.contains(item)).or_else(|| more.first().cloned()) {
+                    match item.filter(|item| !more.contains(item)).or_else(|| more.first().cloned())
+                    {
                         Some(item) => more.push(item),
                         None => break,
                     }
@@ -709,7 +755,11 @@ impl<'c> Maker<'c> {
             (Assertion::OneOf(schemas), before) => {
                 let mut values = self.less(before);
                 let two = [self.random.pick(schemas), self.random.pick(schemas)];
-                values.extend(self.also(&two.into_iter().flatten().collect::<Vec<_>>(), rule, before));
+                values.extend(self.also(
+                    &two.into_iter().flatten().collect::<Vec<_>>(),
+                    rule,
+                    before,
+                ));
                 values
             }
             (Assertion::AnyOf(_), before) => self.less(before),
@@ -718,7 +768,12 @@ impl<'c> Maker<'c> {
     }
 
     /// A value as it is, but such that more schemas hold of it.
-    fn also(&mut self, more: &[&Schema], rule: &Rule<'_>, current: &Datum<'static>) -> Vec<Datum<'static>> {
+    fn also(
+        &mut self,
+        more: &[&Schema],
+        rule: &Rule<'_>,
+        current: &Datum<'static>,
+    ) -> Vec<Datum<'static>> {
         let mut values = Vec::new();
         let both: Vec<_> = more.iter().chain(&rule.schemas).copied().collect();
         let made = [self.attempt(more, rule.column, &[]), self.attempt(&both, rule.column, &[])];
@@ -779,7 +834,8 @@ impl<'c> Maker<'c> {
         let word = self.word(length as u64, length as u64);
         let reversed: String = before.chars().rev().collect();
         let shorter: String = before.chars().skip(1).collect();
-        let same_length = [replaced('?'), replaced('7'), replaced('x'), replaced('X'), word, reversed];
+        let same_length =
+            [replaced('?'), replaced('7'), replaced('x'), replaced('X'), word, reversed];
         let mut values: Vec<_> = same_length
             .into_iter()
             .chain([before.to_lowercase(), before.to_uppercase(), format!("{before}?"), shorter])
@@ -991,7 +1047,9 @@ fn any_kind() -> Vec<Datum<'static>> {
 fn misfits(column: Column<'_>, current: &Datum<'static>) -> Vec<Datum<'static>> {
     let power = |exponent: u8| 10i128.checked_pow(u32::from(exponent));
     let numbers: Vec<Option<Num>> = match (column.ty(), current) {
-        (Some(Type::Int), _) => vec![Some(Num::whole(3_000_000_000)), Some(Num::whole(-3_000_000_000))],
+        (Some(Type::Int), _) => {
+            vec![Some(Num::whole(3_000_000_000)), Some(Num::whole(-3_000_000_000))]
+        }
         (Some(Type::Long), _) => vec![power(19).map(Num::whole), power(19).map(|n| Num::whole(-n))],
         (Some(Type::Float), _) => vec![Num::from_f64(1e300), Num::from_f64(-1e300)],
         (Some(Type::Decimal { precision, scale }), current) => {
@@ -1126,7 +1184,8 @@ mod shape {
 
     /// A pattern's shape; `None` if it is beyond us.
     pub(super) fn of(pattern: &str) -> Option<Shape> {
-        let mut reader = Reader { rest: pattern.chars().collect::<Vec<_>>().into_iter().peekable() };
+        let mut reader =
+            Reader { rest: pattern.chars().collect::<Vec<_>>().into_iter().peekable() };
         let shape = reader.alternatives(0)?;
         reader.rest.next().is_none().then_some(shape)
     }
@@ -1149,7 +1208,8 @@ mod shape {
             steps: &mut u64,
         ) -> Option<()> {
             for part in random.pick(&self.0)? {
-                let room = part.most.map_or(spread, |most| most.saturating_sub(part.least).min(spread));
+                let room =
+                    part.most.map_or(spread, |most| most.saturating_sub(part.least).min(spread));
                 let times = part.least + random.below(room + 1);
                 for _ in 0..times {
                     *steps = steps.checked_sub(1)?;
@@ -1157,7 +1217,8 @@ mod shape {
                         What::Nothing => break,
                         What::Class(ranges) => {
                             let (low, high) = *random.pick(ranges)?;
-                            let code = random.between(u32::from(low).into(), u32::from(high).into());
+                            let code =
+                                random.between(u32::from(low).into(), u32::from(high).into());
                             text.push(char::from_u32(u32::try_from(code).ok()?).unwrap_or(low));
                         }
                         What::Group(shape) => shape.write(random, spread, text, steps)?,
@@ -1262,7 +1323,9 @@ mod shape {
                 'f' => one('\u{c}'),
                 'v' => one('\u{b}'),
                 '0' => one('\0'),
-                'c' => one(char::from_u32(u32::from(self.rest.next()?.to_ascii_uppercase()).checked_sub(64)?)?),
+                'c' => one(char::from_u32(
+                    u32::from(self.rest.next()?.to_ascii_uppercase()).checked_sub(64)?,
+                )?),
                 'x' | 'u' => {
                     let digits: String = if self.rest.next_if_eq(&'{').is_some() {
                         self.rest.by_ref().take_while(|c| *c != '}').collect()
@@ -1317,5 +1380,312 @@ mod shape {
     fn others(ranges: &[(char, char)]) -> Vec<(char, char)> {
         let inside = |c: &char| ranges.iter().any(|(low, high)| (low..=high).contains(&c));
         (' '..='~').filter(|c| !inside(c)).map(|c| (c, c)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn flights() -> Contract {
+        Contract::parse(include_bytes!("../../../examples/flights/contract.json")).unwrap()
+    }
+
+    fn orders() -> Contract {
+        let document = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "x-sluicegate": {
+                "version": "1.0.0",
+                "team": {"name": "Orders"},
+                "format": {"type": "jsonl"},
+                "unknown_fields": "reject",
+            },
+            "$defs": {
+                "country": {"type": "string", "pattern": "^(?:[A-Z]{2}|X[0-9]+-\\w{2,4})$", "maxLength": 12},
+            },
+            "required": ["id", "status", "placed_at", "customer", "lines"],
+            "properties": {
+                "id": {"type": "string", "format": "uuid"},
+                "status": {"enum": ["open", "shipped", "cancelled"]},
+                "placed_at": {"type": "string", "format": "date-time"},
+                "shipped_on": {"type": ["string", "null"], "format": "date"},
+                "customer": {
+                    "type": "object",
+                    "required": ["email"],
+                    "properties": {
+                        "email": {"type": "string", "format": "email"},
+                        "name": {"type": "string", "minLength": 2, "maxLength": 20},
+                        "address": {
+                            "type": ["object", "null"],
+                            "required": ["country"],
+                            "properties": {
+                                "country": {"$ref": "#/$defs/country"},
+                                "zip": {"type": "string", "pattern": "^[0-9]{5}(-[0-9]{4})?$"},
+                            },
+                        },
+                    },
+                    "dependentRequired": {"address": ["name"]},
+                },
+                "lines": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": 5,
+                    "uniqueItems": true,
+                    "items": {
+                        "type": "object",
+                        "required": ["sku", "quantity", "price"],
+                        "properties": {
+                            "sku": {"type": "string", "pattern": "^[^a-z\\s]{3}\\.\\d+$"},
+                            "quantity": {
+                                "type": "integer", "exclusiveMinimum": 0, "multipleOf": 5,
+                                "x-sluicegate": {"logicalType": "int"},
+                            },
+                            "price": {
+                                "type": "number", "minimum": 0, "exclusiveMaximum": 100000, "multipleOf": 0.05,
+                                "x-sluicegate": {"logicalType": "decimal(12,2)"},
+                            },
+                        },
+                    },
+                },
+                "link": {"type": "string", "format": "uri"},
+                "paid": {"type": "boolean"},
+                "coupon": {"type": "string", "minLength": 3},
+                "discount": {"type": "number", "minimum": 0.001, "maximum": 0.002},
+                "note": {"x-sluicegate": {"logicalType": "json"}},
+            },
+            "if": {"properties": {"status": {"const": "shipped"}}},
+            "then": {"required": ["shipped_on"], "properties": {"shipped_on": {"type": "string"}}},
+            "else": {"properties": {"shipped_on": {"type": "null"}}},
+            "not": {"required": ["coupon", "discount"]},
+        });
+        Contract::parse(document.to_string().as_bytes()).unwrap()
+    }
+
+    fn keywords(bad: &[Bad]) -> BTreeSet<&str> {
+        bad.iter().map(|bad| bad.rule.as_str()).collect()
+    }
+
+    #[test]
+    fn good_rows_are_accepted_and_as_many_as_asked_for() {
+        for contract in [flights(), orders()] {
+            let rows = valid(&contract, 7, 200);
+            assert_eq!(rows.len(), 200);
+            for row in &rows {
+                assert_eq!(contract.explain(row), [], "{row}");
+            }
+        }
+    }
+
+    #[test]
+    fn good_rows_differ_where_the_contract_lets_them() {
+        let rows = valid(&orders(), 1, 200);
+        let seen = |is: &dyn Fn(&Datum<'_>) -> bool| rows.iter().filter(|row| is(row)).count();
+        for status in ["open", "shipped", "cancelled"] {
+            assert!(seen(&|row| row.get("status") == Some(&text(status))) > 10, "{status}");
+        }
+        let address =
+            |row: &Datum<'_>| row.get("customer").and_then(|c| c.get("address").map(Datum::types));
+        assert!(seen(&|row| address(row) == Some(Types::OBJECT)) > 20);
+        assert!(seen(&|row| address(row) == Some(Types::NULL)) > 5);
+        assert!(seen(&|row| address(row).is_none()) > 20);
+    }
+
+    #[test]
+    fn bad_rows_break_the_rule_they_name() {
+        for contract in [flights(), orders()] {
+            let rows = invalid(&contract, 7, 200);
+            assert_eq!(rows.len(), 200);
+            let mut alone = 0;
+            for bad in &rows {
+                let faults = contract.explain(&bad.row);
+                assert!(
+                    faults.iter().any(|f| f.pointer == bad.at && f.rule == bad.rule),
+                    "{bad:?} {faults:?}"
+                );
+                alone += usize::from(faults.len() == 1);
+            }
+            assert!(alone > 190, "{alone}");
+        }
+    }
+
+    #[test]
+    fn every_rule_that_can_be_broken_is() {
+        let contract = flights();
+        let bad = invalid(&contract, 3, 200);
+        assert_eq!(
+            keywords(&bad),
+            BTreeSet::from([
+                "enum",
+                "exclusiveMinimum",
+                "format",
+                "logicalType",
+                "maxLength",
+                "maximum",
+                "minLength",
+                "minimum",
+                "pattern",
+                "required",
+                "type",
+            ])
+        );
+        let broken: BTreeSet<_> = bad.iter().map(|b| (b.at.clone(), b.rule.clone())).collect();
+        let unbroken: Vec<_> = rules(&contract)
+            .into_iter()
+            .filter(|(at, r)| !broken.contains(&(at.clone(), (*r).to_owned())))
+            .collect();
+        // The whole row is always an object, text is always a string, and a bound is stricter than 64 bits.
+        for (at, rule) in unbroken {
+            let text =
+                ["/carrier", "/tailnum", "/origin", "/dest", "/time_hour"].contains(&at.as_str());
+            assert!(
+                rule == "type" && (text || at.is_empty()) || rule == "logicalType",
+                "{at} {rule}"
+            );
+        }
+        let contract = orders();
+        let bad = invalid(&contract, 3, rules(&contract).len());
+        let all = keywords(&bad);
+        for rule in [
+            "type",
+            "required",
+            "minimum",
+            "maximum",
+            "exclusiveMinimum",
+            "exclusiveMaximum",
+            "pattern",
+            "enum",
+            "format",
+            "minLength",
+            "maxLength",
+            "minItems",
+            "maxItems",
+            "uniqueItems",
+            "multipleOf",
+            "not",
+            "dependentRequired",
+            "logicalType",
+            "unknown_field",
+        ] {
+            assert!(all.contains(rule), "{rule}");
+        }
+        assert!(bad.iter().any(|b| b.at == "/shipped_on" && b.rule == "required"));
+        assert!(bad.iter().any(|b| b.at == "/customer/address/country" && b.rule == "pattern"));
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_rows() {
+        for contract in [flights(), orders()] {
+            assert_eq!(valid(&contract, 5, 20), valid(&contract, 5, 20));
+            assert_eq!(invalid(&contract, 5, 50), invalid(&contract, 5, 50));
+            assert_ne!(valid(&contract, 5, 20), valid(&contract, 6, 20));
+            assert_ne!(invalid(&contract, 5, 50), invalid(&contract, 6, 50));
+        }
+    }
+
+    #[test]
+    fn rows_of_csv_say_what_a_file_can_say() {
+        let contract = flights();
+        let rows = valid(&contract, 9, 300);
+        let bad = invalid(&contract, 9, 300);
+        for row in rows.iter().chain(bad.iter().map(|b| &b.row)) {
+            for field in &contract.fields {
+                let value = row.get(&field.source);
+                assert!(value != Some(&text("NA")) && value != Some(&text("")), "{row}");
+                assert!(value.is_some() || !field.nullable, "{row}");
+            }
+        }
+        assert!(rows.iter().any(|row| row.get("dep_time") == Some(&Datum::Null)));
+    }
+
+    #[test]
+    fn a_contract_that_accepts_nothing_gives_nothing() {
+        let document = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "x-sluicegate": {"version": "1.0.0", "team": {"name": "x"}, "format": {"type": "jsonl"}},
+            "required": ["a"],
+            "properties": {"a": {"type": "integer", "minimum": 2, "maximum": 1}},
+        });
+        let contract = Contract::parse(document.to_string().as_bytes()).unwrap();
+        assert_eq!(valid(&contract, 1, 10), []);
+        assert_eq!(invalid(&contract, 1, 10), []);
+    }
+
+    #[test]
+    fn examples_help_where_the_generator_is_blind() {
+        let mut document: serde_json::Value = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "x-sluicegate": {"version": "1.0.0", "team": {"name": "x"}, "format": {"type": "jsonl"}},
+            "required": ["a", "b"],
+            "properties": {
+                "a": {"type": "string", "pattern": "^[a-z]{20}$", "not": {"pattern": "[^q]"}},
+                "b": {"type": "integer", "minimum": 0},
+            },
+        });
+        let parse = |d: &serde_json::Value| Contract::parse(d.to_string().as_bytes()).unwrap();
+        assert_eq!(valid(&parse(&document), 1, 10), []);
+        document["x-sluicegate"]["examples"] = json!([{"a": "q".repeat(20), "b": 1}]);
+        assert_eq!(valid(&parse(&document), 1, 10).len(), 10);
+        let bad = invalid(&parse(&document), 1, 20);
+        assert!(
+            keywords(&bad).is_superset(&BTreeSet::from(["pattern", "not", "minimum", "required"]))
+        );
+    }
+
+    #[test]
+    fn texts_of_a_pattern_match_it() {
+        for written in [
+            "^abc$",
+            "^[A-Z]{3}$",
+            r"^\d{3,}-\w+$",
+            "^(?:GET|PUT|(?<other>POST)) /[a-z./-]*$",
+            r"^\$\d+\.\d{2}$",
+            r"^[^\d,]{4}$",
+            "^a?b+?c*$",
+            r"^\x41\u0042\u{43}$",
+            "x|^y$",
+            r"^\p{Lu}\p{Ll}+$",
+            "^[a-]$",
+            "^.{10}$",
+            r"^\S+@\S+\.\S{2,}$",
+            "^$",
+            r"^[\w.]+$",
+            "^((a|b){2}c){3}$",
+        ] {
+            let pattern = crate::Pattern::new(written).unwrap();
+            let shape = shape::of(written).unwrap_or_else(|| panic!("{written}"));
+            let mut random = Random(1);
+            for spread in [0, 1, 5] {
+                let text = shape.text(&mut random, spread).unwrap();
+                assert!(pattern.is_match(&text), "{written} {text}");
+            }
+        }
+        for hostile in ["(", "[", "a{", "\\", &"(".repeat(10_000), "[z-", "(?<", "\\u{"] {
+            assert!(shape::of(hostile).is_none(), "{hostile:.20}");
+        }
+        let endless = shape::of("((){1000}){1000000}").unwrap();
+        assert_eq!(endless.text(&mut Random(1), 0), None);
+    }
+
+    #[test]
+    fn bounds_wider_than_any_number_are_no_trouble() {
+        let document = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "x-sluicegate": {"version": "1.0.0", "team": {"name": "x"}, "format": {"type": "jsonl"}},
+            "required": ["a", "b", "c"],
+            "properties": {
+                "a": {"type": "integer", "minimum": -1e300, "maximum": 1e300},
+                "b": {"type": "number", "minimum": -170141183460469231731687303715884105728.0, "multipleOf": 1e30},
+                "c": {"type": "string", "minLength": 40_000},
+            },
+        });
+        let contract = Contract::parse(document.to_string().as_bytes()).unwrap();
+        let rows = valid(&contract, 1, 5);
+        assert_eq!(rows.len(), 5);
+        assert!(rows.iter().all(|row| contract.explain(row).is_empty()));
     }
 }

@@ -268,7 +268,7 @@ impl Derivation<'_> {
         depth: usize,
     ) -> Option<(Type, bool)> {
         let types = schemas.iter().fold(Types::ALL, |types, s| types.and(s.types()));
-        let nullable = types.has(Types::NULL);
+        let nullable = schemas.iter().all(|s| s.holds(&Datum::Null));
         let types = types.without(Types::NULL);
         if about.logical == Some(Logical::Json) {
             return Some((Type::Json, nullable));

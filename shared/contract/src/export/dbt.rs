@@ -54,7 +54,7 @@ pub fn dbt(contract: &Contract, dataset: &str) -> Export {
     let mut config = freshness(contract, &mut unsaid);
     config.extend(object([
         ("event_time", event_time.clone()),
-        ("tags", (!contract.tags.is_empty()).then(|| json!(contract.tags))),
+        ("tags", (!contract.tags.is_empty()).then(|| quiet(json!(contract.tags)))),
         ("meta", Some(Value::Object(about(contract)))),
     ]));
     let table = object([
@@ -240,8 +240,10 @@ fn accepted_values(ty: &Type, assertion: &Assertion) -> Option<Value> {
     let values: Vec<String> = listed(assertion)?
         .into_iter()
         .map(|value| match value {
-            // dbt puts the text between quotes as it is.
-            Datum::Text(text) => (quote && !text.contains(['\'', '\\'])).then(|| text.to_string()),
+            // dbt puts the text between quotes as it is, in a template.
+            Datum::Text(text) => {
+                (quote && !text.contains(['\'', '\\', '{'])).then(|| text.to_string())
+            }
             other => (!quote).then(|| other.to_string()),
         })
         .collect::<Option<_>>()?;
@@ -380,6 +382,21 @@ mod tests {
             let back = back.replace('\u{1}', "{{").replace('\u{2}', "{%").replace('\u{3}', "{#");
             assert_eq!(back, hostile);
         }
+    }
+
+    #[test]
+    fn values_that_dbt_would_take_for_sql_or_jinja_are_not_tested() {
+        let accepted = |value: &str| {
+            let only = Datum::Text(value.to_owned().into());
+            accepted_values(&Type::String, &Assertion::Const(only)).is_some()
+        };
+        assert!(accepted("a b") && !accepted("a'b") && !accepted("a\\") && !accepted("{{ a }}"));
+        let number = Datum::parse("1.50").unwrap();
+        let test = accepted_values(&Type::Double, &Assertion::Const(number)).unwrap();
+        assert_eq!(
+            test["accepted_values"]["arguments"],
+            json!({"values": ["1.5"], "quote": false})
+        );
     }
 
     #[test]

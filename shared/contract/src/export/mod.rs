@@ -509,4 +509,35 @@ mod tests {
             ["/x-sluicegate/examples: Values of classified columns are not shown."]
         );
     }
+
+    /// Sets a place of a document, or removes it.
+    fn change(document: &mut Value, at: &str, set: Option<&Value>) {
+        let (parent, key) = at.rsplit_once('/').unwrap();
+        let parent = document.pointer_mut(parent).unwrap_or_else(|| panic!("{at}"));
+        match set {
+            Some(value) => parent[key] = value.clone(),
+            None => assert!(parent.as_object_mut().unwrap().shift_remove(key).is_some(), "{at}"),
+        }
+    }
+
+    /// tests/contract/test_export.py holds the schema for editors against the same variants.
+    #[test]
+    fn the_linter_is_of_one_mind_with_the_schema_for_editors() {
+        let variants = include_str!("../../../../tests/contract/golden/variants.json");
+        let variants: Value = serde_json::from_str(variants).unwrap();
+        for (verdict, good) in [("refused", false), ("accepted", true)] {
+            for variant in variants[verdict].as_array().unwrap() {
+                let mut document: Value = serde_json::from_slice(ORDERS).unwrap();
+                // Of a contract with other rules its examples would be wrong first.
+                document["x-sluicegate"]["examples"] = Value::Array(Vec::new());
+                let at = variant["at"].as_str().unwrap();
+                if !at.contains("counterexamples") {
+                    document["x-sluicegate"]["counterexamples"] = Value::Array(Vec::new());
+                }
+                change(&mut document, at, variant.get("set"));
+                let read = Contract::parse(document.to_string().as_bytes());
+                assert_eq!(read.is_ok(), good, "{}: {read:?}", variant["why"]);
+            }
+        }
+    }
 }
