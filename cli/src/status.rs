@@ -10,6 +10,7 @@ use sluicegate_lake::{Dataset, RawId, Source, Store, keys, list_all};
 use sluicegate_table::{Record, State, View, current_contract};
 
 use crate::Failure;
+use crate::out::say;
 
 #[derive(Serialize)]
 struct Status {
@@ -61,7 +62,7 @@ pub(crate) async fn run(dataset: &str, json: bool, lake: &str) -> Result<ExitCod
     let store = Clients::from_env().await.bucket(lake);
     let status = read(&store, dataset).await?;
     if json {
-        println!("{}", serde_json::to_string(&status)?);
+        say!("{}", serde_json::to_string(&status)?);
     } else {
         print(&status);
     }
@@ -138,27 +139,32 @@ fn recorded(record: &Record) -> Raw {
 
 fn print(status: &Status) {
     let contract = status.contract.as_deref().unwrap_or("none: files wait until one lands");
-    println!("{}  contract {contract}", status.dataset);
+    say!("{}  contract {contract}", status.dataset);
     match &status.snapshot {
         Some(s) => {
-            println!(
+            say!(
                 "snapshot {} of {}: {} rows in {} files",
-                s.number, s.published_at, s.rows, s.files
+                s.number,
+                s.published_at,
+                s.rows,
+                s.files
             );
         }
-        None => println!("nothing published yet"),
+        None => say!("nothing published yet"),
     }
     let shown = STATES.iter().filter_map(|s| status.states.get_key_value(s));
     let shown =
         shown.filter(|(_, count)| **count > 0).map(|(state, count)| format!("{count} {state}"));
-    println!("raw objects: {}", shown.collect::<Vec<_>>().join(", "));
-    println!(
+    say!("raw objects: {}", shown.collect::<Vec<_>>().join(", "));
+    say!(
         "rows: {} published, {} quarantined, {} late",
-        status.rows.published, status.rows.quarantined, status.rows.late
+        status.rows.published,
+        status.rows.quarantined,
+        status.rows.late
     );
     for raw in status.raw.iter().filter(|r| !matches!(r.state, "published" | "superseded")) {
         let reason = raw.reason.as_deref().unwrap_or_default();
         let source = raw.source.inbox_key().unwrap_or_else(|| raw.source.to_string());
-        println!("  {:<10} {source}  {}  {reason}", raw.state, raw.raw_id);
+        say!("  {:<10} {source}  {}  {reason}", raw.state, raw.raw_id);
     }
 }

@@ -1,6 +1,7 @@
 //! Landing a contract: kept, linted, numbered, stored, made current; then what waited for it is staged.
 
-use sluicegate_contract::{Contract, Version, VersionError};
+use sluicegate_contract::diff::Change;
+use sluicegate_contract::{Contract, Finding, Version, VersionError};
 use sluicegate_lake::cas::{Backoff, Creation, Swap, Writer};
 use sluicegate_lake::{CopySource, Dataset, Expected, RawId, StoreError, keys, list_all};
 use sluicegate_runtime::{HandlerError, StageMessage, Summary};
@@ -23,6 +24,7 @@ impl Land {
         if from.size > Contract::SIZE_LIMIT {
             let why =
                 format!("{} bytes; a contract has at most {}", from.size, Contract::SIZE_LIMIT);
+            let why = Refused { why, ..Refused::default() };
             self.report_refusal(&writer, dataset, &id, &why, summary).await?;
             return Ok(Vec::new());
         }
@@ -58,12 +60,19 @@ impl Land {
         writer: &Writer<'_>,
         dataset: &Dataset,
         id: &RawId,
-        why: &str,
+        refused: &Refused,
         summary: &mut Summary,
     ) -> Result<(), HandlerError> {
         summary.outcomes.contracts_refused += 1;
-        tracing::warn!(%dataset, why, "contract refused");
-        let report = serde_json::json!({"v": 1, "upload": id, "dataset": dataset, "why": why});
+        tracing::warn!(%dataset, why = refused.why, "contract refused");
+        let report = serde_json::json!({
+            "v": 1,
+            "upload": id,
+            "dataset": dataset,
+            "why": refused.why,
+            "findings": refused.findings,
+            "breaking": refused.breaking,
+        });
         writer.create(&keys::contract_refusal(dataset, id), report.to_string()).await?;
         Ok(())
     }
@@ -104,15 +113,15 @@ impl Land {
         id: &RawId,
     ) -> Result<Attempt, HandlerError> {
         let VersionError::Lower { new: version, .. } = &error else {
-            return Ok(Attempt::Refused(error.to_string()));
+            return Ok(Attempt::Refused(error.into()));
         };
         match self.lake.get(&keys::contract(dataset, version)).await {
             Ok((_, bytes)) => {
                 let there: Version = serde_json::from_slice(&bytes)?;
                 let own = there.upload == id.as_str();
-                Ok(if own { Attempt::Current(there) } else { Attempt::Refused(error.to_string()) })
+                Ok(if own { Attempt::Current(there) } else { Attempt::Refused(error.into()) })
             }
-            Err(StoreError::Absent { .. }) => Ok(Attempt::Refused(error.to_string())),
+            Err(StoreError::Absent { .. }) => Ok(Attempt::Refused(error.into())),
             Err(error) => Err(error.into()),
         }
     }
@@ -145,8 +154,33 @@ impl Land {
 /// What one try at making a document current came to.
 enum Attempt {
     Current(Version),
-    Refused(String),
+    Refused(Refused),
     Lost,
+}
+
+/// Why a document was refused: for people, and in parts for machines.
+#[derive(Default)]
+struct Refused {
+    why: String,
+    /// Where its language is wrong.
+    findings: Vec<Finding>,
+    /// What it would break.
+    breaking: Vec<Change>,
+}
+
+impl From<VersionError> for Refused {
+    fn from(error: VersionError) -> Self {
+        let why = error.to_string();
+        match error {
+            VersionError::Lint(findings) => Self { why, findings: findings.0, ..Self::default() },
+            VersionError::Breaking(refusal) => {
+                Self { why, breaking: refusal.breaking, ..Self::default() }
+            }
+            VersionError::Published(_) | VersionError::Lower { .. } => {
+                Self { why, ..Self::default() }
+            }
+        }
+    }
 }
 
 fn broken(error: ContractError) -> HandlerError {

@@ -70,6 +70,11 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
+/// The bytes of an object, unpacked by content, within the same bounds as an audit's.
+pub fn unpacked<'a>(source: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    open(source, Compression::Detect).map(|(reader, _)| reader)
+}
+
 /// The bytes of an object, unpacked, and how far its source has been read.
 pub(crate) fn open<'a>(
     source: impl Read + Send + 'a,

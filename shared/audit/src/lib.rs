@@ -19,7 +19,7 @@ mod pass;
 mod unknown;
 
 pub use decode::RowFault;
-pub use input::MAX_EXPANSION;
+pub use input::{MAX_EXPANSION, unpacked};
 pub use pass::{Accepted, Audit, AuditError, BadRow, Rules, Sink, audit};
 pub use sluicegate_contract::infer::Amendment;
 pub use sluicegate_contract::{Coverage, Outcome, Reason, Verdict, VerdictError};

@@ -46,31 +46,93 @@ impl Seeded {
 }
 
 const TEXTS: [&str; 22] = [
-    "", "a", "ab", "abc", "ABC", "A1", "EWR", "JFK", "é", "äöü", "日本語", "x y", "0", "12", "true", "null", "a\tb", "\u{1F600}",
-    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "-", "ABCD", "a1b2",
+    "",
+    "a",
+    "ab",
+    "abc",
+    "ABC",
+    "A1",
+    "EWR",
+    "JFK",
+    "é",
+    "äöü",
+    "日本語",
+    "x y",
+    "0",
+    "12",
+    "true",
+    "null",
+    "a\tb",
+    "\u{1F600}",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "-",
+    "ABCD",
+    "a1b2",
 ];
 const PATTERNS: [&str; 8] =
     ["^[A-Z]{3}$", "^[a-z]+$", "b", "^\\d+$", "^\\w*$", "^(a|b|c)*$", "^.{2,3}$", "[0-9]"];
 const NUMBERS: [&str; 30] = [
-    "0", "1", "-1", "2", "3", "5", "10", "12", "100", "-100", "0.5", "-0.5", "1.5", "2.25", "0.01", "0.07", "99.99", "1e2", "1.0", "2.50",
-    "9007199254740993", "9223372036854775807", "-9223372036854775808", "9223372036854775808", "2147483647", "2147483648", "1e300", "0.001",
-    "123456789.12", "1e17",
+    "0",
+    "1",
+    "-1",
+    "2",
+    "3",
+    "5",
+    "10",
+    "12",
+    "100",
+    "-100",
+    "0.5",
+    "-0.5",
+    "1.5",
+    "2.25",
+    "0.01",
+    "0.07",
+    "99.99",
+    "1e2",
+    "1.0",
+    "2.50",
+    "9007199254740993",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "9223372036854775808",
+    "2147483647",
+    "2147483648",
+    "1e300",
+    "0.001",
+    "123456789.12",
+    "1e17",
 ];
-const BOUNDS: [&str; 12] = ["0", "1", "-1", "2", "5", "10", "0.5", "1.5", "-100", "100", "9007199254740993", "12"];
+const BOUNDS: [&str; 12] =
+    ["0", "1", "-1", "2", "5", "10", "0.5", "1.5", "-100", "100", "9007199254740993", "12"];
 const FORMATS: [(&str, &[&str]); 10] = [
     ("date", &["2013-01-31", "2012-02-29", "2013-02-29", "2013-1-1", "2013-01-01T00:00:00Z", "x"]),
     (
         "date-time",
         &[
-            "2013-01-01T10:00:00Z", "2013-01-01t10:00:00.123456+05:30", "2013-01-01T10:00:00.1234567Z", "1998-12-31T23:59:60Z",
-            "2013-01-01T10:00:00", "2013-01-01", "2013-13-01T10:00:00Z", "1969-12-31T23:59:59.999999-23:59",
+            "2013-01-01T10:00:00Z",
+            "2013-01-01t10:00:00.123456+05:30",
+            "2013-01-01T10:00:00.1234567Z",
+            "1998-12-31T23:59:60Z",
+            "2013-01-01T10:00:00",
+            "2013-01-01",
+            "2013-13-01T10:00:00Z",
+            "1969-12-31T23:59:59.999999-23:59",
         ],
     ),
     ("time", &["10:00:00Z", "10:00:00.5+01:00", "10:00:00", "24:00:00Z", "x"]),
     ("duration", &["P1D", "PT1H30M", "P1W", "P1Y2M3D", "P", "1D", "PT", "P1H"]),
     ("email", &["a@example.com", "a.b+c@example.org", "a", "@example.com", "a@"]),
     ("uri", &["https://example.com/a?b=c#d", "urn:isbn:1", "/a", "a b", "http://a b"]),
-    ("uuid", &["2eb8aa08-aa98-11ea-b4aa-73b441d16380", "2EB8AA08-AA98-11EA-B4AA-73B441D16380", "2eb8aa08aa9811eab4aa73b441d16380", "x"]),
+    (
+        "uuid",
+        &[
+            "2eb8aa08-aa98-11ea-b4aa-73b441d16380",
+            "2EB8AA08-AA98-11EA-B4AA-73B441D16380",
+            "2eb8aa08aa9811eab4aa73b441d16380",
+            "x",
+        ],
+    ),
     ("ipv4", &["127.0.0.1", "256.0.0.1", "1.2.3", "1.2.3.4.5"]),
     ("ipv6", &["::1", "fe80::1", "12345::", "1.2.3.4", "::1%eth0"]),
     ("hostname", &["example.com", "a-b.c", "-a.b", "a_b", "a..b"]),
@@ -95,7 +157,10 @@ impl Making<'_> {
             }
         }
         if self.rng.one_in(5) {
-            schema.insert("multipleOf".into(), number(self.rng.pick(&["2", "3", "5", "0.5", "0.25", "0.01"])));
+            schema.insert(
+                "multipleOf".into(),
+                number(self.rng.pick(&["2", "3", "5", "0.5", "0.25", "0.01"])),
+            );
         }
     }
 
@@ -122,7 +187,8 @@ impl Making<'_> {
                 schema.insert("pattern".into(), json!(self.rng.pick(&PATTERNS)));
             }
             2 => {
-                let values: BTreeSet<_> = (0..1 + self.rng.below(4)).map(|_| self.rng.pick(&TEXTS)).collect();
+                let values: BTreeSet<_> =
+                    (0..1 + self.rng.below(4)).map(|_| self.rng.pick(&TEXTS)).collect();
                 schema.insert("enum".into(), json!(values));
             }
             _ => self.lengths(&mut schema, "minLength", "maxLength"),
@@ -169,7 +235,10 @@ impl Making<'_> {
             2 => Map::from_iter([("type".to_owned(), json!("number"))]),
             3 => Map::from_iter([
                 ("type".to_owned(), json!("number")),
-                ("x-sluicegate".to_owned(), json!({"logicalType": self.rng.pick(&["decimal(12,2)", "decimal(4,1)", "decimal(38,3)"])})),
+                (
+                    "x-sluicegate".to_owned(),
+                    json!({"logicalType": self.rng.pick(&["decimal(12,2)", "decimal(4,1)", "decimal(38,3)"])}),
+                ),
             ]),
             4 => Map::from_iter([
                 ("type".to_owned(), json!("integer")),
@@ -195,7 +264,8 @@ impl Making<'_> {
                 schema
             }
             11 => {
-                let mut schema = Map::from_iter([("x-sluicegate".to_owned(), json!({"logicalType": "json"}))]);
+                let mut schema =
+                    Map::from_iter([("x-sluicegate".to_owned(), json!({"logicalType": "json"}))]);
                 if self.rng.one_in(2) {
                     schema.insert("type".into(), json!(["string", "integer", "array"]));
                     schema.insert("minLength".into(), json!(2));
@@ -239,7 +309,10 @@ impl Making<'_> {
                 schema.insert("dependentRequired".into(), json!({any(self): [any(self)]}));
             }
             1 => {
-                schema.insert("anyOf".into(), json!([{"required": [any(self)]}, {"required": [any(self)]}]));
+                schema.insert(
+                    "anyOf".into(),
+                    json!([{"required": [any(self)]}, {"required": [any(self)]}]),
+                );
             }
             2 => {
                 let (a, b) = (any(self), any(self));
@@ -247,14 +320,20 @@ impl Making<'_> {
             }
             3 => {
                 let (a, value) = (any(self), self.value());
-                schema.insert("if".into(), json!({"properties": {a.clone(): {"const": value}}, "required": [a]}));
+                schema.insert(
+                    "if".into(),
+                    json!({"properties": {a.clone(): {"const": value}}, "required": [a]}),
+                );
                 schema.insert("then".into(), json!({"required": [any(self)]}));
                 if self.rng.one_in(2) {
                     schema.insert("else".into(), json!({"not": {"required": [any(self)]}}));
                 }
             }
             4 => {
-                schema.insert("not".into(), json!({"properties": {any(self): {"type": "null"}}, "required": [any(self)]}));
+                schema.insert(
+                    "not".into(),
+                    json!({"properties": {any(self): {"type": "null"}}, "required": [any(self)]}),
+                );
             }
             5 if !self.flat => {
                 schema.insert("minProperties".into(), json!(self.rng.below(3)));
@@ -319,7 +398,11 @@ impl Making<'_> {
         }
         for keyword in ["allOf", "anyOf"] {
             if let (Some(first), None) = (schema[keyword].get(0), schema.get("type")) {
-                return if self.rng.one_in(5) { Value::Null } else { self.value_for(first, document) };
+                return if self.rng.one_in(5) {
+                    Value::Null
+                } else {
+                    self.value_for(first, document)
+                };
             }
         }
         if let (Some(values), true) = (schema["enum"].as_array(), self.rng.one_in(2)) {
@@ -336,7 +419,22 @@ impl Making<'_> {
         match ty.as_str() {
             "null" => Value::Null,
             "boolean" => json!(self.rng.one_in(2)),
-            "integer" => number(self.rng.pick(&["0", "1", "2", "3", "5", "6", "10", "12", "-1", "100", "7", "30", "9007199254740993", "2.0"])),
+            "integer" => number(self.rng.pick(&[
+                "0",
+                "1",
+                "2",
+                "3",
+                "5",
+                "6",
+                "10",
+                "12",
+                "-1",
+                "100",
+                "7",
+                "30",
+                "9007199254740993",
+                "2.0",
+            ])),
             // Whether 1e300 is a multiple of 3, the oracle asks of the double.
             "number" if schema.to_string().contains("multipleOf") => {
                 number(self.rng.pick(&NUMBERS[..20]))
@@ -397,18 +495,26 @@ fn fits(schema: &Value, value: &Value, document: &Value) -> bool {
             let whole = match n.as_i64() {
                 Some(whole) => Some(whole),
                 // Written as a float, it is exact up to 2^53 only.
-                None => n.as_f64().filter(|f| f.abs() <= 9_007_199_254_740_992.0 && n.as_u64().is_none()).map(|f| f as i64),
+                None => n
+                    .as_f64()
+                    .filter(|f| f.abs() <= 9_007_199_254_740_992.0 && n.as_u64().is_none())
+                    .map(|f| f as i64),
             };
             whole.is_some_and(|w| logical != "int" || i32::try_from(w).is_ok()) || text.is_empty()
         }
         Value::Number(n) if logical.starts_with("decimal") => {
             let digits = logical[8..logical.len() - 1].split_once(',').unwrap();
-            let (precision, scale): (usize, usize) = (digits.0.parse().unwrap(), digits.1.parse().unwrap());
+            let (precision, scale): (usize, usize) =
+                (digits.0.parse().unwrap(), digits.1.parse().unwrap());
             // Written out, without exponent.
-            let text = n.as_i64().map_or_else(|| n.as_u64().map_or_else(|| format!("{}", n.as_f64().unwrap()), |u| u.to_string()), |i| i.to_string());
+            let text = n.as_i64().map_or_else(
+                || n.as_u64().map_or_else(|| format!("{}", n.as_f64().unwrap()), |u| u.to_string()),
+                |i| i.to_string(),
+            );
             let text = text.trim_start_matches('-');
             let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-            fraction.trim_end_matches('0').len() <= scale && whole.trim_start_matches('0').len() <= precision - scale
+            fraction.trim_end_matches('0').len() <= scale
+                && whole.trim_start_matches('0').len() <= precision - scale
         }
         Value::String(text) if schema["format"] == "date-time" => {
             let fraction = text.split_once('.').map_or("", |(_, rest)| rest);
@@ -416,9 +522,9 @@ fn fits(schema: &Value, value: &Value, document: &Value) -> bool {
             digits.trim_end_matches('0').len() <= 6 && !text.contains(":60")
         }
         Value::Array(items) => items.iter().all(|item| fits(&schema["items"], item, document)),
-        Value::Object(row) => row
-            .iter()
-            .all(|(name, value)| schema["properties"].get(name).is_none_or(|s| fits(s, value, document))),
+        Value::Object(row) => row.iter().all(|(name, value)| {
+            schema["properties"].get(name).is_none_or(|s| fits(s, value, document))
+        }),
         _ => true,
     }
 }
@@ -454,7 +560,10 @@ fn from_env(name: &str, otherwise: u64) -> u64 {
 }
 
 /// Runs until enough rows were compared; `make` gives a contract, its rows as a file, and what each should come to.
-fn compare(what: &str, make: impl Fn(&mut Seeded) -> Option<(Value, Vec<u8>, Vec<bool>, Vec<String>)>) {
+fn compare(
+    what: &str,
+    make: impl Fn(&mut Seeded) -> Option<(Value, Vec<u8>, Vec<bool>, Vec<String>)>,
+) {
     let cases = from_env("DIFFERENTIAL_CASES", 3000);
     let seed = from_env("DIFFERENTIAL_SEED", 1);
     let (mut compared, mut good, mut contracts, mut unfit) = (0, 0, 0, 0);
@@ -482,8 +591,13 @@ fn compare(what: &str, make: impl Fn(&mut Seeded) -> Option<(Value, Vec<u8>, Vec
         contracts += 1;
         compared += expected.len() as u64;
     }
-    println!("{what}: {compared} rows under {contracts} contracts agree, {good} of them good; {unfit} contracts could not be");
-    assert!(good * 5 > compared && good * 5 < compared * 4, "both kinds are plentiful: {good} of {compared}");
+    println!(
+        "{what}: {compared} rows under {contracts} contracts agree, {good} of them good; {unfit} contracts could not be"
+    );
+    assert!(
+        good * 5 > compared && good * 5 < compared * 4,
+        "both kinds are plentiful: {good} of {compared}"
+    );
     assert!(unfit < contracts, "most contracts can be");
 }
 
@@ -557,8 +671,30 @@ fn cell_value(schema: &Value, text: &str) -> Option<Value> {
 }
 
 const CELLS: [&str; 24] = [
-    "", "NA", "0", "1", "-1", "007", "2.0", "2.5", "1e2", ".5", "5.", "+1", " 1", "x", "true", "FALSE", "abc", "é", "\"q\"", "a,b",
-    "99999999999999999999", "12.345", "null", "-0",
+    "",
+    "NA",
+    "0",
+    "1",
+    "-1",
+    "007",
+    "2.0",
+    "2.5",
+    "1e2",
+    ".5",
+    "5.",
+    "+1",
+    " 1",
+    "x",
+    "true",
+    "FALSE",
+    "abc",
+    "é",
+    "\"q\"",
+    "a,b",
+    "99999999999999999999",
+    "12.345",
+    "null",
+    "-0",
 ];
 
 /// A row as JSON and as quoted cells, and whether every cell is a value of its column.
@@ -576,7 +712,8 @@ fn csv_row(
             other => other.to_string(),
         };
         // The oracle has doubles only: what needs more digits is for integers.
-        let cell = if cell.len() > 17 && schema["type"] != "integer" { "x".to_owned() } else { cell };
+        let cell =
+            if cell.len() > 17 && schema["type"] != "integer" { "x".to_owned() } else { cell };
         cells.push(format!("\"{}\"", cell.replace('"', "\"\"")));
         let nullable = jsonschema::is_valid(schema, &Value::Null);
         if cell.is_empty() || cell == "NA" {

@@ -1519,6 +1519,20 @@ mod tests {
     }
 
     #[test]
+    fn a_condition_on_null_counts_beside_a_list_of_values() {
+        let mut before = document();
+        let state = json!({"type": ["string", "null"], "enum": ["new", "paid", null]});
+        set(&mut before, "/properties/state", Some(state));
+        let with = |condition: Value| {
+            let mut after = before.clone();
+            set(&mut after, "/properties/state/not", Some(condition));
+            diff(&contract(&before), &contract(&after)).compatibility()
+        };
+        assert_eq!(with(json!({"const": null})), Compatibility::Forward);
+        assert_eq!(with(json!({"const": "sent"})), Compatibility::Full);
+    }
+
+    #[test]
     fn a_limited_type_widens_where_its_values_fit() {
         // A long that is limited to what an int holds: producers do not notice that it becomes one.
         let found = changed(&[(

@@ -213,6 +213,9 @@ fn bad_rows(node: &mut Node<'_>) -> BadRows {
     bad_rows
 }
 
+/// Makes a measure of a column.
+type OfColumn = fn(usize) -> Measure;
+
 fn metrics(node: &mut Node<'_>, fields: &[Field], reader: &mut Reader<'_>) -> Vec<Metric> {
     let Some(mut node) = node.child("metrics") else { return Vec::new() };
     let names: Vec<_> = node.map.keys().cloned().collect();
@@ -229,7 +232,7 @@ fn metrics(node: &mut Node<'_>, fields: &[Field], reader: &mut Reader<'_>) -> Ve
             let schema = reader.read(value, pointer, Place::Condition, node.findings);
             measures.push(Measure::ShareOf(Box::new(schema)));
         }
-        let of_columns: [(_, fn(usize) -> Measure); 4] = [
+        let of_columns: [(&str, OfColumn); 4] = [
             ("sum_of", Measure::SumOf),
             ("mean_of", Measure::MeanOf),
             ("min_of", Measure::MinOf),

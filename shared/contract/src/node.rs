@@ -137,7 +137,9 @@ impl<'a> Node<'a> {
 
     pub(crate) fn duration(&mut self, key: &str) -> Option<SignedDuration> {
         self.take_as(key, "an ISO 8601 duration of days or less, such as P3D or PT1H", |v| {
-            let span: Span = v.as_str()?.parse().ok()?;
+            // The parser takes plain English as well.
+            let text = v.as_str().filter(|text| text.starts_with('P'))?;
+            let span: Span = text.parse().ok()?;
             let days = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
             (!days.is_negative()).then_some(days)
         })

@@ -379,6 +379,9 @@ const PATTERN_LIMIT: usize = 500;
 const ANNOTATIONS: [&str; 6] =
     ["examples", "default", "$comment", "readOnly", "writeOnly", "contentMediaType"];
 
+/// Makes an assertion of a keyword's value.
+type Build<T> = fn(T) -> Assertion;
+
 /// Reads the schemas of one document.
 pub(crate) struct Reader<'d> {
     document: &'d Value,
@@ -563,7 +566,7 @@ impl<'d> Reader<'d> {
     }
 
     fn conditions(&mut self, node: &mut Node<'_>, place: Place, all: &mut Vec<Assertion>) {
-        let lists: [(_, fn(Vec<Schema>) -> Assertion, _); 3] = [
+        let lists: [(&str, Build<Vec<Schema>>, Place); 3] = [
             ("allOf", Assertion::AllOf, place),
             ("anyOf", Assertion::AnyOf, Place::Condition),
             ("oneOf", Assertion::OneOf, Place::Condition),
@@ -690,7 +693,7 @@ fn values(node: &mut Node<'_>, all: &mut Vec<Assertion>) {
 }
 
 fn numbers(node: &mut Node<'_>, all: &mut Vec<Assertion>) {
-    let bounds: [(_, fn(Num) -> Assertion); 5] = [
+    let bounds: [(&str, Build<Num>); 5] = [
         ("minimum", Assertion::Minimum),
         ("exclusiveMinimum", Assertion::ExclusiveMinimum),
         ("maximum", Assertion::Maximum),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::diff::{Refusal, diff};
 use crate::types::{Field, Type, items_path, path};
 use crate::{Contract, Findings, UnknownFields};
 
@@ -119,6 +120,8 @@ pub enum VersionError {
     Published(String),
     #[error("version {new} is lower than the published {current}")]
     Lower { new: String, current: String },
+    #[error(transparent)]
+    Breaking(#[from] Refusal),
 }
 
 impl Version {
@@ -134,7 +137,7 @@ impl Version {
         let contract = Contract::parse(document)?;
         let document: Value = serde_json::from_slice(document).unwrap_or_default();
         if let Some(previous) = previous {
-            if previous.document == document {
+            if previous.says(&document) {
                 return Ok(None);
             }
             let (new, current) = (rank(&contract.version), rank(&previous.version));
@@ -144,6 +147,10 @@ impl Version {
             if new < current {
                 let current = previous.version.clone();
                 return Err(VersionError::Lower { new: contract.version, current });
+            }
+            // One that is not read any more could not have been broken.
+            if let Ok(old) = previous.contract() {
+                diff(&old, &contract).permitted(&old, &contract)?;
             }
         }
         let (field_ids, last_field_id) = number_fields(&contract.fields, previous);
@@ -161,6 +168,12 @@ impl Version {
     /// The contract itself.
     pub fn contract(&self) -> Result<Contract, Findings> {
         Contract::parse(self.document.to_string().as_bytes())
+    }
+
+    /// Whether a document is the version's own: the order of its properties counts, since it is that of the columns.
+    pub fn says(&self, document: &Value) -> bool {
+        let (own, other) = (self.document.to_string(), document.to_string());
+        own == other
     }
 
     /// The pointer that makes it current, as the object of this name.
@@ -252,8 +265,6 @@ impl Numbering<'_> {
 pub(crate) fn reads_as(before: &Type, now: &Type) -> bool {
     match (before, now) {
         (Type::Int, Type::Long) | (Type::Float, Type::Double) => true,
-        // A JSON column is a string column.
-        (Type::String, Type::Json) | (Type::Json, Type::String) => true,
         (
             Type::Decimal { precision: old, scale: a },
             Type::Decimal { precision: new, scale: b },
@@ -286,7 +297,8 @@ mod tests {
         let v1 = next(&document("1.0.0", |_| {}), None);
         assert_eq!((v1.sequence, v1.field_ids["year"], v1.last_field_id), (1, 11, 29));
         let v2 = next(
-            &document("1.1.0", |d| {
+            &document("2.0.0", |d| {
+                d["x-sluicegate"]["breaking"] = json!("nobody asks for minutes");
                 d["properties"]["distance"]["x-sluicegate"]["name"] = json!("miles");
                 d["properties"]["gate"] = json!({"type": ["string", "null"]});
                 d["properties"].as_object_mut().unwrap().shift_remove("minute");
@@ -297,7 +309,8 @@ mod tests {
         assert_eq!(v2.field_ids["distance"], v1.field_ids["distance"]);
         assert_eq!(v2.field_ids["gate"], 30);
         let v3 = next(
-            &document("2.0.0", |d| {
+            &document("3.0.0", |d| {
+                d["x-sluicegate"]["breaking"] = json!("hours are halves");
                 d["properties"]["hour"]["type"] = json!("number");
             }),
             Some(&v2),
@@ -315,6 +328,53 @@ mod tests {
         let lower = document("1.1.9", |_| {});
         assert!(matches!(Version::next(&lower, Some(&v1), "x"), Err(VersionError::Lower { .. })));
         assert!(matches!(Version::next(b"{}", Some(&v1), "x"), Err(VersionError::Lint(_))));
+    }
+
+    #[test]
+    fn a_breaking_version_says_so_and_an_ordered_one_is_another() {
+        let v1 = next(&document("1.0.0", |_| {}), None);
+        let narrower = |version: &str| {
+            document(version, |d| d["properties"]["dep_delay"]["maximum"] = json!(60))
+        };
+        for version in ["1.1.0", "2.0.0"] {
+            let refused = Version::next(&narrower(version), Some(&v1), "x");
+            assert!(matches!(refused, Err(VersionError::Breaking(_))), "{version}");
+        }
+        let wider = document("1.1.0", |d| d["properties"]["dep_delay"]["maximum"] = json!(6000));
+        assert_eq!(next(&wider, Some(&v1)).field_ids, v1.field_ids);
+        let moved = document("1.1.0", |d| {
+            let properties = d["properties"].as_object_mut().unwrap();
+            let year = properties.shift_remove("year").unwrap();
+            properties.insert("year".to_owned(), year);
+        });
+        assert_eq!(next(&moved, Some(&v1)).field_ids["year"], v1.field_ids["year"]);
+    }
+
+    #[test]
+    fn nested_places_keep_their_ids() {
+        let orders = |version: &str, change: &dyn Fn(&mut Value)| {
+            let mut value: Value = serde_json::from_str(include_str!(
+                "../../../tests/contract/golden/orders.contract.json"
+            ))
+            .unwrap();
+            value["x-sluicegate"]["version"] = json!(version);
+            change(&mut value);
+            value.to_string().into_bytes()
+        };
+        let v1 = next(&orders("1.0.0", &|_| {}), None);
+        let ids: std::collections::BTreeSet<_> = v1.field_ids.values().collect();
+        assert_eq!(ids.len(), v1.field_ids.len(), "no id twice");
+        assert!(v1.field_ids.keys().any(|at| at.contains("/*/")), "{:?}", v1.field_ids);
+        let v2 = next(
+            &orders("1.1.0", &|d| {
+                let lines = d.pointer_mut("/properties/lines/items/properties").unwrap();
+                lines["discount"] = json!({"type": ["number", "null"]});
+            }),
+            Some(&v1),
+        );
+        let new = v2.field_ids["lines/*/discount"];
+        assert_eq!(new, v1.last_field_id + 1);
+        assert!(v1.field_ids.iter().all(|(at, id)| v2.field_ids[at] == *id));
     }
 
     #[test]

@@ -56,7 +56,8 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 #[test]
 #[ignore = "needs the suite: JSON_SCHEMA_TEST_SUITE=…/tests/draft2020-12"]
 fn every_group_is_read_right_or_refused() {
-    let root = PathBuf::from(std::env::var("JSON_SCHEMA_TEST_SUITE").expect("JSON_SCHEMA_TEST_SUITE"));
+    let root =
+        PathBuf::from(std::env::var("JSON_SCHEMA_TEST_SUITE").expect("JSON_SCHEMA_TEST_SUITE"));
     let skips: Skips = serde_json::from_str(include_str!("suite-skip.json")).unwrap();
     let mut paths = Vec::new();
     files(&root, &mut paths);
@@ -69,7 +70,8 @@ fn every_group_is_read_right_or_refused() {
         let groups: Vec<Group> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
         for group in groups {
             let name = format!("{file}: {}", group.description);
-            let listed = [file.to_owned(), name.clone()].into_iter().find(|n| skips.outside.contains_key(n));
+            let listed =
+                [file.to_owned(), name.clone()].into_iter().find(|n| skips.outside.contains_key(n));
             let schema = match (Schema::parse(&group.schema), listed) {
                 (Err(_), Some(listed)) => {
                     refused += 1;
@@ -109,7 +111,9 @@ fn every_group_is_read_right_or_refused() {
                     (false, Some(listed)) => {
                         used.insert(listed);
                     }
-                    (false, None) => wrong.push(format!("{name}: {}: {text:.100}", case.description)),
+                    (false, None) => {
+                        wrong.push(format!("{name}: {}: {text:.100}", case.description))
+                    }
                 }
             }
         }

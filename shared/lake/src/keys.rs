@@ -64,7 +64,22 @@ pub fn contract_upload(dataset: &Dataset, upload: &RawId) -> String {
 
 /// Why an uploaded contract was refused.
 pub fn contract_refusal(dataset: &Dataset, upload: &RawId) -> String {
-    format!("contracts/{dataset}/refused/{upload}.json")
+    format!("{}{upload}.json", contract_refusals(dataset))
+}
+
+/// Where the refusals of a dataset's contracts lie.
+pub fn contract_refusals(dataset: &Dataset) -> String {
+    format!("contracts/{dataset}/refused/")
+}
+
+/// Where a contract is uploaded, in the inbox.
+pub fn contract_inbox(dataset: &Dataset) -> String {
+    format!("{INBOX_CONTRACTS}{dataset}.json")
+}
+
+/// Where the proposals of a dataset lie.
+pub fn staging(dataset: &Dataset) -> String {
+    format!("staging/{dataset}/")
 }
 
 /// What staging a raw object at an order produced.
