@@ -183,13 +183,7 @@ fn context(contract: &Contract, header: &[u8], row: &BadRow<'_>) -> Vec<String> 
                 position
                     .and_then(|p| csv_cells(row.bytes, csv.delimiter, csv.quote).get(p).cloned())
             }
-            RowFormat::Jsonl(_) => {
-                let name = serde_json::to_string(column).unwrap_or_default();
-                text.find(&name).map(|at| {
-                    let from = text.get(..at).map_or(0, |t| t.chars().count());
-                    from..from + name.chars().count()
-                })
-            }
+            RowFormat::Jsonl(_) => json_name(&line, column),
         };
         let Some(place) = place else { continue };
         first = first.min(place.start);
@@ -221,6 +215,35 @@ fn csv_cells(row: &[u8], delimiter: u8, quote: u8) -> Vec<std::ops::Range<usize>
     }
     cells.push(start..length.max(start));
     cells
+}
+
+/// Where the name of a property of the row itself stands, in characters, its quotes included: neither one inside it nor
+/// a value of the same text.
+fn json_name(row: &[char], name: &str) -> Option<std::ops::Range<usize>> {
+    let wanted: Vec<char> = serde_json::to_string(name).ok()?.chars().collect();
+    let (mut at, mut depth) = (0, 0_usize);
+    while let Some(c) = row.get(at) {
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' => depth = depth.saturating_sub(1),
+            '"' => {
+                let mut end = at + 1;
+                while row.get(end).is_some_and(|c| *c != '"') {
+                    end += if row.get(end) == Some(&'\\') { 2 } else { 1 };
+                }
+                let end = (end + 1).min(row.len());
+                let named = row.iter().skip(end).find(|c| !c.is_whitespace()) == Some(&':');
+                if depth == 1 && named && row.get(at..end) == Some(wanted.as_slice()) {
+                    return Some(at..end);
+                }
+                at = end;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
 }
 
 /// A file's name for reports.

@@ -1,7 +1,7 @@
 """Other people's engines reading what we publish, with nothing of ours but the table's root.
 
-Each returns the same `Figures`, each by its own reading of Iceberg: pyiceberg, DuckDB's extension, Polars. DuckDB loads
-its extensions from the packages pinned beside it, so that no reader needs more network than pip did.
+Each returns the same `Figures`, or the same rows, each by its own reading of Iceberg: pyiceberg, DuckDB's extension,
+Polars. DuckDB loads its extensions from the packages pinned beside it, so that no reader needs more network than pip did.
 """
 
 from __future__ import annotations
@@ -94,6 +94,22 @@ def by_polars(endpoint: str, bucket: str, dataset: str) -> Figures:
 
 
 ENGINES = {"pyiceberg": by_pyiceberg, "DuckDB": by_duckdb, "Polars": by_polars}
+
+
+def rows_by_duckdb(endpoint: str, bucket: str, dataset: str) -> list[dict[str, Any]]:
+    with duckdb_connection(endpoint) as connection:
+        # Through Arrow: DuckDB's own way to Python wants pytz for a timestamp.
+        connection.execute("SET TimeZone = 'UTC'")
+        return connection.execute(f"SELECT * FROM iceberg_scan('{root(bucket, dataset)}')").to_arrow_table().to_pylist()
+
+
+def rows_by_polars(endpoint: str, bucket: str, dataset: str) -> list[dict[str, Any]]:
+    scan = polars.scan_iceberg(root(bucket, dataset), storage_options=_properties(endpoint))
+    return scan.collect().to_arrow().to_pylist()
+
+
+# All rows and columns: values are those of Python, nested ones dicts and lists, and never depend on the engine.
+ROWS = {"pyiceberg": rows, "DuckDB": rows_by_duckdb, "Polars": rows_by_polars}
 
 
 def snippet(endpoint: str, bucket: str, dataset: str) -> str:

@@ -191,9 +191,13 @@ class Pipeline:
     # Looking at it.
 
     def status(self, dataset: str) -> Status:
-        return Status.parse(json.loads(self._sluicegate("status", dataset, "--json")))
+        done = self.command("status", dataset, "--json")
+        if done.returncode != 0:
+            raise Trouble(f"sluicegate status {dataset} exited {done.returncode}: {done.stderr.strip()}")
+        return Status.parse(json.loads(done.stdout))
 
-    def _sluicegate(self, *arguments: str) -> str:
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Runs `sluicegate` as somebody with the rights to both buckets does; what it exits with is the caller's."""
         environment = {
             "PATH": os.environ.get("PATH", ""),
             "AWS_ENDPOINT_URL": self.endpoint,
@@ -201,11 +205,9 @@ class Pipeline:
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_REGION": REGION,
             "SLUICEGATE_LAKE_BUCKET": self.stack.lake_bucket_name,
+            "SLUICEGATE_INBOX_BUCKET": self.stack.inbox_bucket_name,
         }
-        done = subprocess.run([str(self.sluicegate), *arguments], env=environment, capture_output=True, text=True, timeout=120)
-        if done.returncode != 0:
-            raise Trouble(f"sluicegate {' '.join(arguments)} exited {done.returncode}: {done.stderr.strip()}")
-        return done.stdout
+        return subprocess.run([str(self.sluicegate), *arguments], env=environment, capture_output=True, text=True, timeout=120)
 
     def wait(
         self, dataset: str, done: Callable[[Status], bool], what: str, seconds: float = WAIT_SECONDS, seen: Callable[[Status], None] | None = None
@@ -234,6 +236,35 @@ class Pipeline:
             if time.monotonic() > deadline:
                 raise self._trouble(f"waited {seconds:.0f} s in vain for the contract of {dataset}")
             time.sleep(POLL_SECONDS)
+
+    def land_contract(self, dataset: str, contract: bytes | dict[str, Any], seconds: float = WAIT_SECONDS) -> dict[str, Any] | None:
+        """Uploads a contract and waits until it is current, or refused: then answers with the report."""
+        pointer, reports = f"contracts/{dataset}/current.json", f"contracts/{dataset}/refused/"
+        before = set(self.keys(reports)), self._tag(pointer)
+        self.upload_contract(dataset, contract)
+        deadline = time.monotonic() + seconds
+        while self._tag(pointer) == before[1]:
+            if new := set(self.keys(reports)) - before[0]:
+                return json.loads(self.read(new.pop()))
+            if time.monotonic() > deadline:
+                raise self._trouble(f"waited {seconds:.0f} s in vain until a contract of {dataset} is current or refused")
+            time.sleep(POLL_SECONDS)
+        return None
+
+    def wait_until(self, done: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
+        deadline = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > deadline:
+                raise self._trouble(f"waited {seconds:.0f} s in vain until {what}")
+            time.sleep(POLL_SECONDS)
+
+    def _tag(self, key: str) -> str | None:
+        listed = self.s3.list_objects_v2(Bucket=self.stack.lake_bucket_name, Prefix=key).get("Contents", [])
+        return next((entry["ETag"] for entry in listed if entry["Key"] == key), None)
+
+    def current_version(self, dataset: str) -> str:
+        """Of the dataset's contract."""
+        return json.loads(self.read(f"contracts/{dataset}/current.json"))["version"]
 
     def wait_settled(self, dataset: str, landed: int, seconds: float = WAIT_SECONDS) -> Status:
         """Until that many versions have landed and none is pending."""
@@ -310,6 +341,11 @@ class Pipeline:
     def raw_bytes(self, dataset: str, raw: RawObject) -> bytes:
         return self.read(f"raw/{dataset}/{raw.source}/{raw.raw_id}")
 
+    def faults(self, dataset: str, raw: RawObject) -> list[dict[str, Any]]:
+        """What the quarantine says of each bad row, in the order of the rows."""
+        keys = [key for key in self.keys(f"quarantine/{dataset}/{raw.raw_id}/") if key.endswith(".jsonl")]
+        return sorted((json.loads(line) for key in keys for line in self.read(key).splitlines()), key=lambda said: said["row"])
+
     def staged(self, dataset: str) -> int:
         return sum(key.endswith("/proposal.json") for key in self.keys(f"staging/{dataset}/"))
 
@@ -319,15 +355,21 @@ class Pipeline:
         """The summary line of every invocation so far, with the function's memory as `MemorySize`."""
         found: list[dict[str, Any]] = []
         for function in functions:
-            name = getattr(self.stack, f"{function}_function_name")
-            configuration = self.functions.get_function_configuration(FunctionName=name)
-            group = configuration.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{name}"
-            for message in self._log(group):
+            configuration = self._configuration(function)
+            for message in self._log(configuration):
                 if message.startswith("{") and '"_aws"' in message:
                     found.append({"MemorySize": configuration["MemorySize"], **json.loads(message)})
         return found
 
-    def _log(self, group: str) -> Iterator[str]:
+    def log_lines(self, functions: Sequence[str] = FUNCTIONS) -> list[str]:
+        """Whatever the functions have written so far."""
+        return [line for function in functions for line in self._log(self._configuration(function))]
+
+    def _configuration(self, function: str) -> dict[str, Any]:
+        return self.functions.get_function_configuration(FunctionName=getattr(self.stack, f"{function}_function_name"))
+
+    def _log(self, configuration: dict[str, Any]) -> Iterator[str]:
+        group = configuration.get("LoggingConfig", {}).get("LogGroup") or f"/aws/lambda/{configuration['FunctionName']}"
         try:
             for page in self.logs.get_paginator("filter_log_events").paginate(logGroupName=group):
                 yield from (event["message"] for event in page["events"])

@@ -70,6 +70,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     }
     if arguments.wait > 0 {
         say!("{dataset}: not current yet; `sluicegate status {dataset}` will show it");
+        return Ok(ExitCode::from(1));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,19 +5,20 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::Arc;
 
 use arrow::array::StringBuilder;
 use csv_core::ReadRecordResult;
 use sluicegate_contract::check::tells_absent_from_null;
-use sluicegate_contract::{Contract, CsvFormat, Datum, Encoding, Reason, UnknownFields};
+use sluicegate_contract::{Contract, CsvFormat, Datum, Encoding, Reason, Type, UnknownFields};
 
 use crate::cell;
 use crate::decode::{
     CHUNK_BYTES, Cell, Chunk, Column, DecodeError, Decoder, RowFault, chunk_rows, quote,
 };
+use crate::jsonl::{Stranger, object_of, parse};
 use crate::unknown::Unknown;
 
 /// Bytes asked of the reader at once.
@@ -320,29 +321,34 @@ impl<'a> Nulls<'a> {
 }
 
 impl<R: Read> Csv<'_, R> {
-    /// What the contract does not know, a JSON object a row; counted on the way.
+    /// What the contract does not know, a JSON object a row; counted on the way. `inside`: what cells of JSON have.
     fn extra<'t>(
         &self,
         rows: usize,
         cell: &dyn Fn(usize, usize) -> Option<&'t str>,
+        inside: &BTreeMap<usize, Vec<Stranger<'t>>>,
     ) -> StringBuilder {
         let nulls = Nulls::of(self.format);
         let mut extra = StringBuilder::new();
         let mut unknown = self.unknown.borrow_mut();
         let first = self.rows - rows as u64;
         for row in 0..rows {
-            let mut object = serde_json::Map::new();
+            let mut strangers: Vec<(String, Cow<'_, str>)> = Vec::new();
             for (place, name) in &self.strangers {
                 let Some(text) = cell(row, *place).filter(|text| !nulls.has(text)) else {
                     continue;
                 };
                 let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
                 unknown.cell(first + row as u64, &pointer, text);
-                object.insert(name.clone(), text.into());
+                let text = serde_json::to_string(text).unwrap_or_default();
+                strangers.push((pointer, text.into()));
             }
-            extra.append_option(
-                (!object.is_empty()).then(|| serde_json::Value::Object(object).to_string()),
-            );
+            let nested = inside.get(&row).map(Vec::as_slice).unwrap_or_default();
+            strangers
+                .extend(nested.iter().map(|(place, text)| (place.clone(), Cow::Borrowed(*text))));
+            let strangers: Vec<_> =
+                strangers.iter().map(|(place, text)| (place.clone(), text.as_ref())).collect();
+            extra.append_option(object_of(&strangers));
         }
         extra
     }
@@ -407,7 +413,11 @@ impl<R: Read> Decoder for Csv<'_, R> {
                 None => cells.data.get(range).and_then(|bytes| std::str::from_utf8(bytes).ok()),
             }
         };
+        let first = self.rows - chunk.rows as u64;
+        let reject = self.contract.unknown_fields == UnknownFields::Reject;
+        let mut inside: BTreeMap<usize, Vec<Stranger<'_>>> = BTreeMap::new();
         for (field, place) in self.contract.fields.iter().zip(&self.places) {
+            let is_json = matches!(field.ty, Type::Struct(_) | Type::List(_));
             let mut column = Column::of(field, chunk.rows, self.tell_absent);
             for (row, bad) in chunk.bad.iter_mut().enumerate() {
                 if dead.get(row).copied().unwrap_or(true) {
@@ -418,10 +428,24 @@ impl<R: Read> Decoder for Csv<'_, R> {
                     None => Cell::Absent,
                     Some(value) if nulls.has(value) && field.nullable => Cell::Null,
                     Some(value) if nulls.has(value) => Cell::Absent,
+                    Some(value) if is_json => match parse(field, value) {
+                        Some((cell, strangers)) => {
+                            let number = first + row as u64;
+                            let mut unknown = self.unknown.borrow_mut();
+                            let seen = unknown.row(self.contract, number, &strangers);
+                            *bad |= seen.is_err() || (reject && !strangers.is_empty());
+                            inside.entry(row).or_default().extend(strangers);
+                            cell
+                        }
+                        None => Cell::Other,
+                    },
                     Some(value) => Cell::Text(value),
                 };
                 if !column.append(&cell) {
                     *bad = true;
+                }
+                if column.take_doubt() {
+                    chunk.doubtful.push(row);
                 }
             }
             chunk.columns.push(column.finish());
@@ -432,7 +456,7 @@ impl<R: Read> Decoder for Csv<'_, R> {
                 let dead = dead.get(row).copied().unwrap_or(true);
                 if dead { None } else { at(row, place) }
             };
-            let mut extra = self.extra(chunk.rows, &alive);
+            let mut extra = self.extra(chunk.rows, &alive, &inside);
             chunk.extra = keep.then(|| Arc::new(extra.finish()) as _);
         }
         Ok(Some(chunk))

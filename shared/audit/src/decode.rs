@@ -18,7 +18,6 @@ use sluicegate_contract::check::{Present, Vector, data_type};
 use sluicegate_contract::{Contract, Datum, Field, Num, Reason, Type, decimal, single, time};
 
 use crate::cell;
-use crate::jsonl;
 
 /// Rows and cells in a chunk, and the bytes after which it ends earlier. All count rows, never reads: REP-1.
 const CHUNK_ROWS: usize = 8192;
@@ -65,6 +64,8 @@ pub(crate) struct Chunk {
     pub(crate) spans: Vec<std::ops::Range<usize>>,
     /// Rows that break the contract.
     pub(crate) bad: Vec<bool>,
+    /// Rows that may, though every value has a place in its column.
+    pub(crate) doubtful: Vec<usize>,
     /// Rows that are none.
     pub(crate) broken: BTreeMap<usize, RowFault>,
 }
@@ -134,16 +135,17 @@ pub(crate) enum Cell<'a> {
 }
 
 /// Builds one column.
-pub(crate) struct Column<'c> {
-    builder: Builder<'c>,
-    ty: &'c Type,
+pub(crate) struct Column {
+    builder: Builder,
     nullable: bool,
     required: bool,
     /// Where absent and null must be told apart.
     present: Option<BooleanBufferBuilder>,
+    /// Whether a whole number came as a float, which may have been another before it was one.
+    doubt: bool,
 }
 
-enum Builder<'c> {
+enum Builder {
     Boolean(BooleanBuilder),
     Int(Int32Builder),
     Long(Int64Builder),
@@ -154,23 +156,36 @@ enum Builder<'c> {
     Date(Date32Builder),
     Timestamp(TimestampMicrosecondBuilder),
     Json(StringBuilder),
-    Struct { columns: Vec<Column<'c>>, valid: NullBufferBuilder, fields: Fields },
-    List { items: Box<Column<'c>>, offsets: Vec<i32>, valid: NullBufferBuilder, item: FieldRef },
+    Struct { columns: Vec<Column>, valid: NullBufferBuilder, fields: Fields },
+    List { items: Box<Column>, offsets: Vec<i32>, valid: NullBufferBuilder, item: FieldRef },
 }
 
-/// The largest whole number up to which doubles are exact: beyond, a JSON number written as a float is not an integer.
+/// From here on a double stands for several whole numbers: a JSON number written as a float is none of them for sure.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
-impl<'c> Column<'c> {
-    pub(crate) fn of(field: &'c Field, rows: usize, tell_absent: bool) -> Self {
+impl Column {
+    pub(crate) fn of(field: &Field, rows: usize, tell_absent: bool) -> Self {
         let told = tell_absent && field.nullable && !field.required;
         Self {
             builder: Builder::of(&field.ty, rows, tell_absent),
-            ty: &field.ty,
             nullable: field.nullable,
             required: field.required,
             present: told.then(|| BooleanBufferBuilder::new(rows)),
+            doubt: false,
         }
+    }
+
+    /// Whether what was appended since was exact only if it was written in few digits.
+    pub(crate) fn take_doubt(&mut self) -> bool {
+        let own = std::mem::take(&mut self.doubt);
+        let inner = match &mut self.builder {
+            Builder::Struct { columns, .. } => {
+                columns.iter_mut().fold(false, |doubt, column| column.take_doubt() | doubt)
+            }
+            Builder::List { items, .. } => items.take_doubt(),
+            _ => false,
+        };
+        own | inner
     }
 
     /// Appends nothing, for a row that is bad anyway.
@@ -238,8 +253,14 @@ impl<'c> Column<'c> {
                     _ => None,
                 }
             ),
-            Builder::Long(b) => put!(b, whole(cell)),
-            Builder::Int(b) => put!(b, whole(cell).and_then(|n| i32::try_from(n).ok())),
+            Builder::Long(b) => {
+                self.doubt |= matches!(cell, Cell::Number(_));
+                put!(b, whole(cell))
+            }
+            Builder::Int(b) => {
+                self.doubt |= matches!(cell, Cell::Number(_));
+                put!(b, whole(cell).and_then(|n| i32::try_from(n).ok()))
+            }
             Builder::Double(b) => put!(b, number(cell)),
             Builder::Float(b) => put!(b, number(cell).and_then(single)),
             Builder::Decimal(b, precision, scale) => {
@@ -270,7 +291,6 @@ impl<'c> Column<'c> {
                         .zip(cells)
                         .fold(true, |good, (c, cell)| c.append(cell) & good)
                 }
-                Cell::Text(text) => self.json(text),
                 _ => {
                     self.null();
                     false
@@ -283,23 +303,11 @@ impl<'c> Column<'c> {
                     offsets.push(from + i32::try_from(cells.len()).unwrap_or(i32::MAX - from));
                     cells.iter().fold(true, |good, cell| items.append(cell) & good)
                 }
-                Cell::Text(text) => self.json(text),
                 _ => {
                     self.null();
                     false
                 }
             },
-        }
-    }
-
-    /// A struct or a list that is written in a cell of text.
-    fn json(&mut self, text: &str) -> bool {
-        match jsonl::parse(self.ty, text) {
-            Some(cell @ (Cell::Object(_) | Cell::Array(_))) => self.value(&cell),
-            _ => {
-                self.null();
-                false
-            }
         }
     }
 
@@ -355,8 +363,8 @@ impl<'c> Column<'c> {
     }
 }
 
-impl<'c> Builder<'c> {
-    fn of(ty: &'c Type, rows: usize, tell_absent: bool) -> Self {
+impl Builder {
+    fn of(ty: &Type, rows: usize, tell_absent: bool) -> Self {
         match ty {
             Type::Boolean => Self::Boolean(BooleanBuilder::with_capacity(rows)),
             Type::Int => Self::Int(Int32Builder::with_capacity(rows)),
@@ -384,11 +392,11 @@ impl<'c> Builder<'c> {
             Type::List(element) => Self::List {
                 items: Box::new(Column {
                     builder: Self::of(&element.ty, rows, tell_absent),
-                    ty: &element.ty,
                     nullable: element.nullable,
                     // An item is always there.
                     required: true,
                     present: None,
+                    doubt: false,
                 }),
                 offsets: vec![0],
                 valid: NullBufferBuilder::new(rows),
@@ -405,8 +413,8 @@ fn whole(cell: &Cell<'_>) -> Option<i64> {
     match cell {
         Cell::Integer(v) => Some(*v),
         Cell::Text(t) => cell::integer(t),
-        #[allow(clippy::cast_possible_truncation, reason = "whole, and within 2^53")]
-        Cell::Number(v) if v.fract() == 0.0 && v.abs() <= EXACT => Some(*v as i64),
+        #[allow(clippy::cast_possible_truncation, reason = "whole, and below 2^53")]
+        Cell::Number(v) if v.fract() == 0.0 && v.abs() < EXACT => Some(*v as i64),
         _ => None,
     }
 }
@@ -430,7 +438,7 @@ fn string<'a>(cell: &'a Cell<'_>) -> Option<&'a str> {
 }
 
 /// Builders for every column of a contract.
-pub(crate) fn columns(contract: &Contract, rows: usize, tell_absent: bool) -> Vec<Column<'_>> {
+pub(crate) fn columns(contract: &Contract, rows: usize, tell_absent: bool) -> Vec<Column> {
     contract.fields.iter().map(|f| Column::of(f, rows, tell_absent)).collect()
 }
 

@@ -170,11 +170,22 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
                     if let Some(bad) = chunk.bad.get_mut(row) {
                         *bad = !good || refused;
                     }
+                    let doubt = columns.iter_mut().fold(false, |doubt, c| c.take_doubt() | doubt);
+                    if doubt && has_many_digits(line) {
+                        chunk.doubtful.push(row);
+                    }
                     if let Some(extra) = &mut extra {
                         extra.append_option(object_of(&strangers));
                     }
                     if !strangers.is_empty() {
-                        self.unknown.borrow_mut().row(first + row as u64, &strangers);
+                        let seen = self.unknown.borrow_mut().row(
+                            self.contract,
+                            first + row as u64,
+                            &strangers,
+                        );
+                        if let Err(error) = seen {
+                            chunk.spoil(row, "json", error.to_string());
+                        }
                     }
                 }
                 Err(why) => {
@@ -211,7 +222,7 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
 pub(crate) type Stranger<'de> = (String, &'de str);
 
 /// Strangers as one JSON object.
-fn object_of(strangers: &[Stranger<'_>]) -> Option<String> {
+pub(crate) fn object_of(strangers: &[Stranger<'_>]) -> Option<String> {
     if strangers.is_empty() {
         return None;
     }
@@ -235,13 +246,19 @@ enum Unread {
     Json(serde_json::Error),
 }
 
-/// Reads a JSON text as a value of a type.
-pub(crate) fn parse<'de>(ty: &Type, text: &'de str) -> Option<Cell<'de>> {
-    let (slot, strangers) = (Slot::of(ty), RefCell::new(Vec::new()));
+/// Reads a JSON text as the value of a field, with what is strange inside it.
+pub(crate) fn parse<'de>(field: &Field, text: &'de str) -> Option<(Cell<'de>, Vec<Stranger<'de>>)> {
+    let (slot, strangers) = (Slot::of(&field.ty), RefCell::new(Vec::new()));
     let mut json = serde_json::Deserializer::from_str(text);
-    let seed = Seed { slot: &slot, at: &Path::Root, strangers: &strangers };
-    let cell = seed.deserialize(&mut json).ok()?;
-    json.end().ok().map(|()| cell)
+    let at = Path::Name(&Path::Root, &field.source);
+    let cell = Seed { slot: &slot, at: &at, strangers: &strangers }.deserialize(&mut json).ok()?;
+    json.end().ok().map(|()| (cell, strangers.into_inner()))
+}
+
+/// Whether a line has a number of more digits than every double keeps.
+fn has_many_digits(line: &[u8]) -> bool {
+    let is_part = |b: &u8| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-');
+    line.split(|b| !is_part(b)).any(|number| number.len() > 15)
 }
 
 /// How the properties of an object are read.

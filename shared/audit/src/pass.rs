@@ -1,7 +1,7 @@
 //! The one pass: decode, check, split good from bad, and decide.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -241,11 +241,13 @@ impl<'a> Pass<'a> {
         let contract = &self.rules.contract;
         let mut bad: BTreeMap<usize, Vec<RowFault>> = BTreeMap::new();
         let suspects = suspects(contract, &chunk.columns, chunk.rows);
-        if suspects.is_some() || chunk.bad.contains(&true) {
+        if suspects.is_some() || chunk.bad.contains(&true) || !chunk.doubtful.is_empty() {
+            let doubtful: BTreeSet<usize> = chunk.doubtful.drain(..).collect();
             let mut broken = std::mem::take(&mut chunk.broken);
             for row in 0..chunk.rows {
                 let decoded = !chunk.bad.get(row).copied().unwrap_or_default();
-                let suspect = suspects.as_ref().is_some_and(|s| s.value(row));
+                let suspect =
+                    suspects.as_ref().is_some_and(|s| s.value(row)) || doubtful.contains(&row);
                 if decoded && !suspect {
                     continue;
                 }
@@ -272,19 +274,25 @@ impl<'a> Pass<'a> {
             return;
         };
         let column = &column.array;
+        let pointer = format!("/{}", field.source.replace('~', "~0").replace('/', "~1"));
+        let redacted = contract.is_redacted(&pointer);
         let latest = self.rules.landed_at.saturating_add(event_time.max_ahead);
         let latest = latest.unwrap_or(Timestamp::MAX).as_microsecond();
         for (row, event) in event_micros(column).into_iter().enumerate() {
             if event > latest && column.is_valid(row) {
                 keep(bad.entry(row).or_default(), || RowFault {
                     column: Some(field.source.clone()),
-                    pointer: format!("/{}", field.source.replace('~', "~0").replace('/', "~1")),
+                    pointer: pointer.clone(),
                     rule: "max_ahead",
                     reason: format!(
-                        "lies more than {} after landing at {}, is {}",
+                        "lies more than {} after landing at {}{}",
                         event_time.max_ahead,
                         self.rules.landed_at,
-                        shown(column, row)
+                        if redacted {
+                            String::new()
+                        } else {
+                            format!(", is {}", shown(column, row))
+                        }
                     ),
                 });
             }
@@ -385,6 +393,7 @@ impl<'a> Pass<'a> {
             return None;
         }
         let limit = match allowed.max_count {
+            _ if rows_accepted == 0 => "none without a good row".to_owned(),
             Some(count) if !few => format!("{count} rows"),
             _ => format!("{:.2} %", allowed.max_fraction * 100.0),
         };

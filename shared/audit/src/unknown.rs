@@ -15,13 +15,21 @@ impl Unknown {
         Self { inference: infer::Unknown::new((&contract.format).into()) }
     }
 
-    /// Counts what one row has beyond its contract.
-    pub(crate) fn row(&mut self, row: u64, strangers: &[Stranger<'_>]) {
+    /// Counts what one row has beyond its contract. What lies inside a classified column is not looked at: amendments
+    /// show examples. Fails where a value is no JSON after all, as one with a property twice.
+    pub(crate) fn row(
+        &mut self,
+        contract: &Contract,
+        row: u64,
+        strangers: &[Stranger<'_>],
+    ) -> Result<(), serde_json::Error> {
         for (place, text) in strangers {
-            if let Ok(value) = Datum::parse(text) {
+            let value = Datum::parse(text)?;
+            if !contract.is_redacted(place) {
                 self.inference.add(row, place, &value);
             }
         }
+        Ok(())
     }
 
     /// Counts one cell of a column that the contract does not know.

@@ -497,7 +497,7 @@ fn fits(schema: &Value, value: &Value, document: &Value) -> bool {
                 // Written as a float, it is exact up to 2^53 only.
                 None => n
                     .as_f64()
-                    .filter(|f| f.abs() <= 9_007_199_254_740_992.0 && n.as_u64().is_none())
+                    .filter(|f| f.abs() < 9_007_199_254_740_992.0 && n.as_u64().is_none())
                     .map(|f| f as i64),
             };
             whole.is_some_and(|w| logical != "int" || i32::try_from(w).is_ok()) || text.is_empty()

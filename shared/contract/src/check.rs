@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, StringArray};
-use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Decimal128Type, Field as ArrowField, Fields, Float32Type,
     Float64Type, Int32Type, Int64Type, Schema as ArrowSchema, SchemaRef, TimeUnit,
@@ -19,7 +19,6 @@ use arrow::datatypes::{
 use crate::datum::Datum;
 use crate::format::Format;
 use crate::num::Num;
-use crate::pattern::Pattern;
 use crate::schema::{Assertion, Schema, Types};
 use crate::types::{Element, Field, Type, items_path, path};
 use crate::{Contract, Lineage, Version};
@@ -116,6 +115,26 @@ impl Vector {
     /// A column without parts.
     pub fn new(array: ArrayRef, present: Present) -> Self {
         Self { array, present, inner: Vec::new() }
+    }
+
+    /// A column that needs no decoding: where it may be absent, null says so.
+    pub fn of(array: &ArrayRef, field: &Field) -> Self {
+        let present = if field.required { Present::All } else { Present::Valid };
+        Self { present, ..Self::typed(array, &field.ty) }
+    }
+
+    fn typed(array: &ArrayRef, ty: &Type) -> Self {
+        let inner = match ty {
+            Type::Struct(fields) => array.as_struct_opt().map(|structs| {
+                let columns = structs.columns().iter().zip(fields);
+                columns.map(|(column, field)| Self::of(column, field)).collect()
+            }),
+            Type::List(element) => array.as_list_opt::<i32>().map(|list| {
+                vec![Self::typed(list.values(), &element.ty)]
+            }),
+            _ => None,
+        };
+        Self { array: array.clone(), present: Present::All, inner: inner.unwrap_or_default() }
     }
 
     fn absent(&self) -> Option<BooleanBuffer> {
@@ -253,7 +272,51 @@ impl Subject<'_> {
 }
 
 fn failing(schema: &Schema, subject: &Subject<'_>) -> Found {
-    schema.assertions.iter().fold(Found::NOWHERE, |found, a| found.or(assertion(a, subject)))
+    let bounds = within(schema, subject);
+    schema.assertions.iter().fold(bounds, |found, a| found.or(assertion(a, subject)))
+}
+
+/// Where whole numbers of units are outside all of a schema's bounds, in one pass.
+fn within(schema: &Schema, subject: &Subject<'_>) -> Found {
+    let Subject::Column { ty, vector } = subject else { return Found::NOWHERE };
+    let scale = match ty {
+        Type::Int | Type::Long => 0,
+        Type::Decimal { scale, .. } => *scale,
+        _ => return Found::NOWHERE,
+    };
+    let limits = schema.assertions.iter().filter_map(|a| limits(a, scale));
+    let limits = limits.reduce(|(a, b), (c, d)| (a.max(c), b.min(d)));
+    let Some((least, most)) = limits else { return Found::NOWHERE };
+    let array = &vector.array;
+    let bad = match ty {
+        Type::Int => array.as_primitive_opt::<Int32Type>().map(|a| outside(a, least, most)),
+        Type::Long => array.as_primitive_opt::<Int64Type>().map(|a| outside(a, least, most)),
+        _ => array.as_primitive_opt::<Decimal128Type>().map(|a| outside(a, least, most)),
+    };
+    Found::exactly(match bad {
+        Some(Some(bad)) => bad,
+        Some(None) => subject.not_null(),
+        None => None,
+    })
+}
+
+/// Where values are below the least or above the most; `None`: everywhere.
+fn outside<T: ArrowPrimitiveType>(
+    array: &PrimitiveArray<T>,
+    least: i128,
+    most: i128,
+) -> Option<Option<BooleanBuffer>>
+where
+    T::Native: Copy + PartialOrd + TryFrom<i128>,
+{
+    // A limit beyond the column's range is one that all values keep, or none.
+    match (T::Native::try_from(least), T::Native::try_from(most)) {
+        (Ok(least), Ok(most)) => Some(values(array, |v| (v < least) | (v > most))),
+        (Ok(least), Err(_)) if most > 0 => Some(values(array, |v| v < least)),
+        (Err(_), Ok(most)) if least < 0 => Some(values(array, |v| v > most)),
+        (Err(_), Err(_)) if least < 0 && most > 0 => Some(None),
+        _ => None,
+    }
 }
 
 fn assertion(assertion: &Assertion, subject: &Subject<'_>) -> Found {
@@ -447,17 +510,33 @@ fn values<T: ArrowPrimitiveType>(
     array: &PrimitiveArray<T>,
     is_bad: impl Fn(T::Native) -> bool,
 ) -> Option<BooleanBuffer> {
-    let values = array.values();
-    // Without a branch, and so a few values at a time.
-    if !values.iter().fold(false, |any, value| any | is_bad(*value)) {
+    masked(array.values(), array.nulls(), |value| is_bad(*value))
+}
+
+/// Where values that are not null are bad, looked at in groups of as many as a word has bits.
+fn masked<V>(
+    values: &[V],
+    nulls: Option<&NullBuffer>,
+    is_bad: impl Fn(&V) -> bool,
+) -> Option<BooleanBuffer> {
+    let mut words: Vec<u64> = Vec::new();
+    for (at, group) in values.chunks(64).enumerate() {
+        // Without a branch, and so several at a time.
+        if group.iter().fold(false, |any, value| any | is_bad(value)) {
+            let bits = group.iter().rev().fold(0, |bits, value| (bits << 1) | u64::from(is_bad(value)));
+            words.resize(at, 0);
+            words.push(bits);
+        }
+    }
+    if words.is_empty() {
         return None;
     }
-    let bad =
-        BooleanBuffer::collect_bool(values.len(), |i| values.get(i).is_some_and(|v| is_bad(*v)));
-    match array.nulls() {
-        Some(nulls) => some(&bad & nulls.inner()),
-        None => Some(bad),
-    }
+    words.resize(values.len().div_ceil(64), 0);
+    let bad = BooleanBuffer::new(Buffer::from_vec(words), 0, values.len());
+    some(match nulls {
+        Some(nulls) => &bad & nulls.inner(),
+        None => bad,
+    })
 }
 
 /// Where numbers are whole and should not be, or the other way round.
@@ -566,7 +645,7 @@ fn limits(assertion: &Assertion, scale: u8) -> Option<(i128, i128)> {
     })
 }
 
-/// Whole numbers of units: integers, and decimals of a scale.
+/// What is left to ask of whole numbers of units once [`within`] has their bounds.
 fn integers<T: ArrowPrimitiveType>(
     assertion: &Assertion,
     array: &PrimitiveArray<T>,
@@ -574,19 +653,8 @@ fn integers<T: ArrowPrimitiveType>(
     subject: &Subject<'_>,
 ) -> Found
 where
-    T::Native: Copy + PartialOrd + TryFrom<i128> + Into<i128>,
+    T::Native: Copy + Into<i128>,
 {
-    if let Some((least, most)) = limits(assertion, scale) {
-        // A limit beyond the column's range is one that all values keep, or none.
-        let bad = match (T::Native::try_from(least), T::Native::try_from(most)) {
-            (Ok(least), Ok(most)) => values(array, |v| (v < least) | (v > most)),
-            (Ok(least), Err(_)) if most > 0 => values(array, |v| v < least),
-            (Err(_), Ok(most)) if least < 0 => values(array, |v| v > most),
-            (Err(_), Err(_)) if least < 0 && most > 0 => None,
-            _ => subject.not_null(),
-        };
-        return Found::exactly(bad);
-    }
     match assertion {
         Assertion::MultipleOf(unit) => match unit.to_decimal(scale).filter(|unit| *unit != 0) {
             Some(unit) => Found::exactly(values(array, |v| Into::<i128>::into(v) % unit != 0)),
@@ -644,26 +712,53 @@ fn singles(
     })
 }
 
-/// The strings of a column that are not null and bad.
-fn texts(array: &StringArray, mut is_bad: impl FnMut(&str) -> bool) -> Option<BooleanBuffer> {
+/// The strings of a column that are not null and bad. Codes are short, few, and often repeated: what was last found of
+/// a short text is remembered under a hash.
+fn texts(array: &StringArray, is_bad: impl Fn(&str) -> bool) -> Option<BooleanBuffer> {
+    let mut known = [(0u64, usize::MAX, false); 256];
+    let (data, offsets) = (array.value_data(), array.value_offsets());
     let mut bad: Option<Vec<usize>> = None;
-    match array.nulls() {
-        None => {
-            for (row, value) in array.iter().enumerate() {
-                if value.is_some_and(&mut is_bad) {
-                    bad.get_or_insert_default().push(row);
+    for (row, ends) in offsets.windows(2).enumerate() {
+        let [start, end] = [ends.first(), ends.last()]
+            .map(|end| end.and_then(|end| usize::try_from(*end).ok()).unwrap_or_default());
+        let length = end - start;
+        // Eight bytes at once, of which the text's own count: only at the end of the buffer there are not so many.
+        let word = data.get(start..start + 8).and_then(|bytes| bytes.try_into().ok());
+        let is_bad_here = match word.map(u64::from_le_bytes) {
+            Some(word) if length <= 8 => {
+                let key = if length == 8 { word } else { word & !(u64::MAX << (8 * length)) };
+                let slot = (key ^ length as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
+                match usize::try_from(slot).ok().and_then(|slot| known.get_mut(slot)) {
+                    Some(slot) => {
+                        if (slot.0, slot.1) != (key, length) {
+                            *slot = (key, length, is_bad(array.value(row)));
+                        }
+                        slot.2
+                    }
+                    None => is_bad(array.value(row)),
                 }
             }
-        }
-        Some(nulls) => {
-            for row in nulls.valid_indices() {
-                if is_bad(array.value(row)) {
-                    bad.get_or_insert_default().push(row);
-                }
-            }
+            _ => is_bad(array.value(row)),
+        };
+        if is_bad_here && array.is_valid(row) {
+            bad.get_or_insert_default().push(row);
         }
     }
     bad.map(|bad| rows(array.len(), bad))
+}
+
+/// Strings that are not null and whose number of characters is bad.
+fn lengths(array: &StringArray, is_bad: impl Fn(usize) -> bool) -> Option<BooleanBuffer> {
+    if !array.value_data().is_ascii() {
+        return texts(array, |text| is_bad(text.chars().count()));
+    }
+    // Every byte is a character: the ends of the texts say it all.
+    let length = |ends: &[i32]| match ends {
+        [start, end] => usize::try_from(end - start).unwrap_or_default(),
+        _ => 0,
+    };
+    let lengths: Vec<usize> = array.value_offsets().windows(2).map(length).collect();
+    masked(&lengths, array.nulls(), |length| is_bad(*length))
 }
 
 fn rows(len: usize, set: impl IntoIterator<Item = usize>) -> BooleanBuffer {
@@ -679,58 +774,12 @@ fn rows(len: usize, set: impl IntoIterator<Item = usize>) -> BooleanBuffer {
 fn strings(assertion: &Assertion, array: &StringArray) -> Found {
     let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     Found::exactly(match assertion {
-        // A string has at least a quarter as many characters as bytes and at most as many: most need no counting.
-        Assertion::MinLength(n) => {
-            let n = count(*n);
-            texts(array, |v| v.len() < n || (v.len() / 4 < n && v.chars().count() < n))
-        }
-        Assertion::MaxLength(n) => {
-            let n = count(*n);
-            texts(array, |v| v.len() > n && v.chars().count() > n)
-        }
-        Assertion::Pattern(pattern) => {
-            let mut memo = Memo::default();
-            texts(array, |v| memo.is_bad(pattern, v))
-        }
+        Assertion::MinLength(n) => lengths(array, |length| length < count(*n)),
+        Assertion::MaxLength(n) => lengths(array, |length| length > count(*n)),
+        Assertion::Pattern(pattern) => texts(array, |v| !pattern.is_match(v)),
         Assertion::Format(format) => texts(array, |v| !format.is_match(v)),
         _ => None,
     })
-}
-
-/// Columns with a pattern hold codes: short, few, often repeated. What was matched last under a hash is remembered.
-struct Memo {
-    /// Bytes of a text, its length, and whether it is bad.
-    known: [(u128, u8, bool); Memo::SIZE],
-}
-
-impl Default for Memo {
-    fn default() -> Self {
-        Self { known: [(0, u8::MAX, false); Self::SIZE] }
-    }
-}
-
-impl Memo {
-    const SIZE: usize = 256;
-
-    fn is_bad(&mut self, pattern: &Pattern, text: &str) -> bool {
-        let mut bytes = [0u8; 16];
-        let (Some(head), Ok(len)) = (bytes.get_mut(..text.len()), u8::try_from(text.len())) else {
-            return !pattern.is_match(text);
-        };
-        head.copy_from_slice(text.as_bytes());
-        let key = u128::from_le_bytes(bytes);
-        #[allow(clippy::cast_possible_truncation, reason = "a hash takes what bits it gets")]
-        let folded = (key as u64) ^ ((key >> 64) as u64).rotate_left(29);
-        let slot = folded.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56;
-        let Some(known) = usize::try_from(slot).ok().and_then(|slot| self.known.get_mut(slot))
-        else {
-            return !pattern.is_match(text);
-        };
-        if (known.0, known.1) != (key, len) {
-            *known = (key, len, !pattern.is_match(text));
-        }
-        known.2
-    }
 }
 
 fn list(assertion: &Assertion, element: &Element, vector: &Vector) -> Found {
@@ -739,7 +788,7 @@ fn list(assertion: &Assertion, element: &Element, vector: &Vector) -> Found {
         return Found::NOWHERE;
     };
     let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    let lengths = |is_bad: &dyn Fn(usize) -> bool| {
+    let counts = |is_bad: &dyn Fn(usize) -> bool| {
         let lengths = list.offsets().lengths().enumerate();
         let bad: Vec<_> = lengths.filter(|(_, n)| is_bad(*n)).map(|(row, _)| row).collect();
         let bad = (!bad.is_empty()).then(|| rows(list.len(), bad));
@@ -767,9 +816,9 @@ fn list(assertion: &Assertion, element: &Element, vector: &Vector) -> Found {
             });
             Found { bad, exact: found.exact }
         }
-        Assertion::MinItems(n) => Found::exactly(lengths(&|len| len < count(*n))),
-        Assertion::MaxItems(n) => Found::exactly(lengths(&|len| len > count(*n))),
-        Assertion::UniqueItems => Found::perhaps(lengths(&|len| len > 1)),
+        Assertion::MinItems(n) => Found::exactly(counts(&|len| len < count(*n))),
+        Assertion::MaxItems(n) => Found::exactly(counts(&|len| len > count(*n))),
+        Assertion::UniqueItems => Found::perhaps(counts(&|len| len > 1)),
         _ => Found::NOWHERE,
     }
 }

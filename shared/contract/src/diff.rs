@@ -326,7 +326,7 @@ impl<'a> Differ<'a> {
     fn team(&mut self) {
         let (old, new) = (&self.old.team, &self.new.team);
         if old.name != new.name {
-            let dated = new.effective.is_some();
+            let dated = new.effective.is_some() && new.effective != old.effective;
             let ask = if dated { "" } else { "; say since when in team.effective" };
             self.changes.push(Change {
                 at: "team".to_owned(),

@@ -9,7 +9,7 @@ use crate::model::{
     Grain, JsonlFormat, Measure, Metric, Reupload, RowFormat, Team, UnknownFields,
 };
 use crate::node::{Finding, Findings, Node};
-use crate::schema::{Place, Reader};
+use crate::schema::{Place, Reader, child};
 use crate::types::{Field, Type, columns, is_column_name};
 
 /// Rows longer than this are refused whatever the contract says: a row is held in memory.
@@ -29,8 +29,10 @@ pub(crate) fn read(document: &[u8]) -> Result<Contract, Findings> {
     let value: Value =
         serde_json::from_str(text).map_err(|e| Findings::whole(format!("not JSON: {e}")))?;
     // A key that comes twice would be half ignored.
-    Datum::parse(text).map_err(|e| Findings::whole(format!("not a contract: {e}")))?;
+    let written =
+        Datum::parse(text).map_err(|e| Findings::whole(format!("not a contract: {e}")))?;
     let mut findings = Vec::new();
+    rounded(&written, &Datum::from(&value), "", &mut findings);
     let contract = root(&value, &mut findings);
     if let (Some(contract), true) = (&contract, findings.is_empty()) {
         run_examples(contract, &mut findings);
@@ -45,6 +47,29 @@ pub(crate) fn read(document: &[u8]) -> Result<Contract, Findings> {
             findings.truncate(FINDING_LIMIT);
             Err(Findings(findings))
         }
+    }
+}
+
+/// Refuses numbers that have more digits than are read: a bound would be another than the one that is written.
+fn rounded(written: &Datum<'_>, read: &Datum<'_>, pointer: &str, findings: &mut Vec<Finding>) {
+    match (written, read) {
+        (Datum::Number(written), Datum::Number(read)) if written != read => {
+            let message =
+                format!("{written} has more digits than a double keeps, which are {read}");
+            findings.push(Finding { pointer: pointer.to_owned(), message });
+        }
+        (Datum::Array(written), Datum::Array(read)) => {
+            for (i, (written, read)) in written.iter().zip(read).enumerate() {
+                rounded(written, read, &format!("{pointer}/{i}"), findings);
+            }
+        }
+        (Datum::Object(written), Datum::Object(read)) => {
+            // Both are in the order of the document.
+            for ((name, written), (_, read)) in written.iter().zip(read) {
+                rounded(written, read, &child(pointer, name), findings);
+            }
+        }
+        _ => {}
     }
 }
 

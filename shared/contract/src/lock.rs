@@ -4,6 +4,8 @@
 //! string are no change. Locking fails on documents that are no contracts; [`verify`] fails with which part changed, and
 //! with what to do.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -131,13 +133,23 @@ fn hash(datum: &Datum<'_>) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The same value with its keys in order, which is written in one way only.
+/// The same value with its keys in order, which is written in one way only. Properties stay as they come, as pairs: their
+/// order is that of the columns.
 fn sorted<'a>(datum: &Datum<'a>) -> Datum<'a> {
+    let pair = |(column, schema): &(Cow<'a, str>, Datum<'a>)| {
+        Datum::Array(vec![Datum::Text(column.clone()), sorted(schema)])
+    };
     match datum {
         Datum::Array(items) => Datum::Array(items.iter().map(sorted).collect()),
         Datum::Object(properties) => {
+            let value = |name: &str, value: &Datum<'a>| match (name, value) {
+                ("properties", Datum::Object(columns)) => {
+                    Datum::Array(columns.iter().map(pair).collect())
+                }
+                (_, value) => sorted(value),
+            };
             let mut properties: Vec<_> =
-                properties.iter().map(|(name, v)| (name.clone(), sorted(v))).collect();
+                properties.iter().map(|(name, v)| (name.clone(), value(name, v))).collect();
             properties.sort_by(|(a, _), (b, _)| a.cmp(b));
             Datum::Object(properties)
         }
@@ -170,7 +182,16 @@ mod tests {
     /// Its keys the other way round, at every level.
     fn reversed(value: &Value) -> Value {
         match value {
-            Value::Object(map) => map.iter().rev().map(|(k, v)| (k.clone(), reversed(v))).collect(),
+            // The order of properties is that of the columns.
+            Value::Object(map) => map
+                .iter()
+                .rev()
+                .map(|(k, v)| {
+                    let inner = v.as_object().filter(|_| k == "properties");
+                    let inner = inner.map(|p| p.iter().map(|(k, v)| (k.clone(), reversed(v))).collect());
+                    (k.clone(), inner.unwrap_or_else(|| reversed(v)))
+                })
+                .collect(),
             Value::Array(items) => items.iter().map(reversed).collect(),
             other => other.clone(),
         }

@@ -364,6 +364,8 @@ pub(crate) enum Place {
     Root,
     /// A property, the items of an array, a definition: something that can become a column.
     Column,
+    /// A part of the root: what it declares are columns, it is none.
+    Part,
     /// A part of a condition.
     Condition,
 }
@@ -581,7 +583,7 @@ impl<'d> Reader<'d> {
                 node.refuse(keyword, "must have at least one schema");
             }
             let at = node.at(keyword);
-            let place = if place == Place::Root { Place::Column } else { place };
+            let place = if place == Place::Root { Place::Part } else { place };
             let schemas = values
                 .into_iter()
                 .enumerate()
@@ -595,9 +597,11 @@ impl<'d> Reader<'d> {
         let test = self.inner(node, "if", Place::Condition).map(Box::new);
         let then = self.inner(node, "then", Place::Condition).map(Box::new);
         let otherwise = self.inner(node, "else", Place::Condition).map(Box::new);
-        // Without `if` the others say nothing; without the others, `if` says nothing.
-        if let (Some(test), true) = (test, then.is_some() || otherwise.is_some()) {
-            all.push(Assertion::If { test, then, otherwise });
+        match (test, then.is_some() || otherwise.is_some()) {
+            (Some(test), true) => all.push(Assertion::If { test, then, otherwise }),
+            (Some(_), false) => node.refuse("if", "says nothing without then or else"),
+            (None, true) => node.refuse("if", "is missing: then and else say nothing without it"),
+            (None, false) => {}
         }
     }
 
@@ -768,8 +772,8 @@ fn outside_the_subset(key: &str, place: Place) -> &'static str {
         }
         "definitions" => "is of an older draft: write $defs",
         "$id" | "$schema" | "$vocabulary" => "may stand at the root only, and $vocabulary nowhere",
-        "x-sluicegate" if place == Place::Condition => {
-            "describes a column: say it where the property is declared, not in a condition"
+        "x-sluicegate" if matches!(place, Place::Condition | Place::Part) => {
+            "describes a column: say it where the property is declared"
         }
         "contentEncoding" | "contentSchema" => {
             "is outside the subset: nothing looks inside a string"

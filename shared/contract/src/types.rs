@@ -156,7 +156,10 @@ const NESTING_LIMIT: usize = 16;
 /// Derives the columns of a row's schema; whatever has no column is a finding.
 pub(crate) fn columns(row: &Schema, findings: &mut Vec<Finding>) -> Vec<Field> {
     let mut derivation = Derivation { findings, columns: 0 };
-    derivation.fields(&[row], "", 0)
+    let fields = derivation.fields(&[row], "", 0);
+    derivation.undeclared(row, &fields);
+    derivation.slips(row, Types::OBJECT);
+    fields
 }
 
 struct Derivation<'a> {
@@ -198,9 +201,6 @@ impl Derivation<'_> {
                 self.refuse(pointer, format!("has more than {FIELD_LIMIT} columns"));
             }
             return Vec::new();
-        }
-        for schema in objects {
-            self.undeclared(schema, &at.keys().copied().collect::<Vec<_>>());
         }
         let required = |name: &str| {
             assertions
@@ -321,6 +321,10 @@ impl Derivation<'_> {
                 return None;
             };
             let (ty, nullable) = self.ty(&items, &about, &child(pointer, "items"), depth + 1)?;
+            if about.name.is_some() || about.unit.is_some() || about.classification.is_some() {
+                let message = "items have no name, unit or classification: say it of the array";
+                self.refuse(child(pointer, "items"), message);
+            }
             Type::List(Box::new(Element { ty, nullable }))
         } else {
             self.refuse(
@@ -331,18 +335,20 @@ impl Derivation<'_> {
             );
             return None;
         };
-        // A keyword about other types than the column's is a slip of the pen.
-        for assertion in &assertions {
+        schemas.iter().for_each(|s| self.slips(s, types));
+        Some((ty, nullable))
+    }
+
+    /// A keyword about other types than the column's is a slip of the pen, in a condition too.
+    fn slips(&mut self, schema: &Schema, types: Types) {
+        for assertion in &schema.assertions {
             let concerned = assertion.concerns();
             if concerned.and(types).is_none() {
-                let keyword = assertion.keyword();
-                self.refuse(
-                    child(pointer, keyword),
-                    format!("is for {concerned}; this is {types}"),
-                );
+                let at = child(&schema.pointer, assertion.keyword());
+                self.refuse(at, format!("is for {concerned}; this is {types}"));
             }
+            parts(assertion).into_iter().for_each(|part| self.slips(part, types));
         }
-        Some((ty, nullable))
     }
 
     fn number(&mut self, types: Types, about: &About, pointer: &str) -> Option<Type> {
@@ -361,45 +367,63 @@ impl Derivation<'_> {
         })
     }
 
-    /// Refuses conditions on properties that the object does not declare: they have no column.
-    fn undeclared(&mut self, schema: &Schema, declared: &[&str]) {
-        let mut unknown: Vec<(String, String)> = Vec::new();
-        mentioned(schema, &mut |pointer, name| {
-            if !declared.contains(&name) {
-                unknown.push((pointer.to_owned(), name.to_owned()));
+    /// Refuses what is said of properties that an object does not declare: they have no column.
+    fn undeclared(&mut self, schema: &Schema, fields: &[Field]) {
+        let field = |name: &str| fields.iter().find(|f| f.source == name);
+        for assertion in &schema.assertions {
+            let named: Vec<&String> = match assertion {
+                Assertion::Required(names) => names.iter().collect(),
+                Assertion::DependentRequired(pairs) => pairs
+                    .iter()
+                    .flat_map(|(name, needed)| [name].into_iter().chain(needed))
+                    .collect(),
+                Assertion::Properties(properties) => {
+                    for (name, inner) in properties {
+                        if let Some(field) = field(name) {
+                            self.undeclared_inside(inner, &field.ty);
+                        }
+                    }
+                    properties.iter().map(|(name, _)| name).collect()
+                }
+                _ => Vec::new(),
+            };
+            for name in named.into_iter().filter(|name| field(name).is_none()) {
+                let at = child(&schema.pointer, assertion.keyword());
+                self.refuse(at, format!("`{name}` is not among the properties"));
             }
-        });
-        for (pointer, name) in unknown {
-            self.refuse(pointer, format!("`{name}` is not among the properties"));
+            parts(assertion).into_iter().for_each(|part| self.undeclared(part, fields));
+        }
+    }
+
+    fn undeclared_inside(&mut self, schema: &Schema, ty: &Type) {
+        match ty {
+            Type::Struct(fields) => self.undeclared(schema, fields),
+            Type::List(element) => {
+                for assertion in &schema.assertions {
+                    if let Assertion::Items(items) = assertion {
+                        self.undeclared_inside(items, &element.ty);
+                    }
+                    parts(assertion).into_iter().for_each(|part| self.undeclared_inside(part, ty));
+                }
+            }
+            _ => {}
         }
     }
 }
 
-/// Calls back for every property of the object that its conditions and requirements name.
-fn mentioned(schema: &Schema, found: &mut dyn FnMut(&str, &str)) {
-    for assertion in &schema.assertions {
-        let at = |keyword: &str| child(&schema.pointer, keyword);
-        match assertion {
-            Assertion::Required(names) => names.iter().for_each(|n| found(&at("required"), n)),
-            Assertion::DependentRequired(pairs) => {
-                for (name, needed) in pairs {
-                    found(&at("dependentRequired"), name);
-                    needed.iter().for_each(|n| found(&at("dependentRequired"), n));
-                }
-            }
-            Assertion::Properties(properties) => {
-                properties.iter().for_each(|(name, s)| found(&s.pointer, name));
-            }
-            Assertion::AllOf(schemas) | Assertion::AnyOf(schemas) | Assertion::OneOf(schemas) => {
-                schemas.iter().for_each(|s| mentioned(s, found));
-            }
-            Assertion::Not(schema) | Assertion::Ref(schema) => mentioned(schema, found),
-            Assertion::If { test, then, otherwise } => {
-                mentioned(test, found);
-                then.iter().chain(otherwise).for_each(|s| mentioned(s, found));
-            }
-            _ => {}
+/// The schemas that an assertion holds against the very same value.
+fn parts(assertion: &Assertion) -> Vec<&Schema> {
+    match assertion {
+        Assertion::AllOf(all) | Assertion::AnyOf(all) | Assertion::OneOf(all) => {
+            all.iter().collect()
         }
+        Assertion::Not(one) | Assertion::Ref(one) => vec![one],
+        Assertion::If { test, then, otherwise } => [Some(test), then.as_ref(), otherwise.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(AsRef::as_ref)
+            .collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -439,7 +463,7 @@ pub fn snake_case(name: &str) -> String {
     }
 }
 
-/// A field's place in a row without the numbers of list items: `/lines/*/price`, for identities that outlive rows.
+/// A field's place in a row without the numbers of list items: `lines/*/price`, for identities that outlive rows.
 pub fn path(parent: &str, source: &str) -> String {
     let segment = segment(source).replace('*', "~2");
     if parent.is_empty() { segment } else { format!("{parent}/{segment}") }

@@ -150,12 +150,12 @@ fn demand(assertion: &Assertion, value: &Datum<'_>) -> String {
         A::Maximum(n) => format!("must be at most {n}"),
         A::ExclusiveMaximum(n) => format!("must be less than {n}"),
         A::MultipleOf(n) => format!("must be a multiple of {n}"),
-        A::MinLength(n) => format!("must have at least {n} characters"),
-        A::MaxLength(n) => format!("must have at most {n} characters"),
+        A::MinLength(n) => format!("must have at least {}", many(*n, "character", "characters")),
+        A::MaxLength(n) => format!("must have at most {}", many(*n, "character", "characters")),
         A::Pattern(pattern) => format!("must match {}", pattern.as_str()),
-        A::Format(format) => format!("must be a {}", format.name()),
-        A::MinItems(n) => format!("must have at least {n} items"),
-        A::MaxItems(n) => format!("must have at most {n} items"),
+        A::Format(format) => format!("must be of format {}", format.name()),
+        A::MinItems(n) => format!("must have at least {}", many(*n, "item", "items")),
+        A::MaxItems(n) => format!("must have at most {}", many(*n, "item", "items")),
         A::UniqueItems => match value {
             Datum::Array(items) => {
                 let (a, b) = twice(items).unwrap_or_default();
@@ -163,8 +163,8 @@ fn demand(assertion: &Assertion, value: &Datum<'_>) -> String {
             }
             _ => String::new(),
         },
-        A::MinProperties(n) => format!("must have at least {n} properties"),
-        A::MaxProperties(n) => format!("must have at most {n} properties"),
+        A::MinProperties(n) => format!("must have at least {}", many(*n, "property", "properties")),
+        A::MaxProperties(n) => format!("must have at most {}", many(*n, "property", "properties")),
         A::AnyOf(schemas) => {
             format!("must match one of {} alternatives, matches none", schemas.len())
         }
@@ -175,6 +175,10 @@ fn demand(assertion: &Assertion, value: &Datum<'_>) -> String {
         A::Not(schema) => format!("must not be what {} describes", schema.pointer),
         _ => String::new(),
     }
+}
+
+fn many(n: u64, one: &str, more: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { more })
 }
 
 /// Two items that are equal.

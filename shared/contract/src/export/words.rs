@@ -266,8 +266,8 @@ fn bad_rows(limit: BadRows) -> String {
     // At most fifteen digits, which is what a share was written with.
     let percent = (limit.max_fraction * 100.0 * 1e9).round() / 1e9;
     match (limit.max_fraction, limit.max_count) {
-        (_, Some(0)) => "One bad row rejects its file.".to_owned(),
-        (share, _) if share <= 0.0 => "One bad row rejects its file.".to_owned(),
+        (_, Some(0)) => "One bad row holds its file back.".to_owned(),
+        (share, _) if share <= 0.0 => "One bad row holds its file back.".to_owned(),
         (share, Some(most)) if share >= 1.0 => {
             format!("A file is published without its bad rows while they are at most {most}.")
         }
