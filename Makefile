@@ -10,12 +10,12 @@ PIP_FLAGS := --quiet --no-input
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help preflight setup demo test test-rust test-template test-e2e test-long sim lint-template sam-local bench example clean
+.PHONY: help preflight setup demo test test-rust test-template test-contract test-e2e test-long sim lint-template sam-local bench example clean
 
 help:
 	@echo 'make demo            the whole pipeline on this machine, with a month of real flights'
 	@echo 'make test            everything that is checked before a merge'
-	@echo 'make test-long       a year of flights, functions killed on the way'
+	@echo 'make test-long       a year of flights, functions killed on the way; more rows against the oracle; the JSON Schema suite'
 	@echo 'make sim             seeded lives of the pipeline under faults and deaths (SEEDS=from..to)'
 	@echo 'make lint-template   sam validate --lint and cfn-lint (installs sam, 342 MB)'
 	@echo 'make sam-local       the functions under sam local invoke, in a container'
@@ -40,10 +40,21 @@ $(LOCAL)/flights.ready: requirements/flights.txt $(LOCAL)/readers.ready
 	@$(READERS)/pip install $(PIP_FLAGS) --no-deps -r $<
 	@touch $@
 
+# Nor these: what exports are held against, and the official suite of JSON Schema, which the source of jsonschema brings.
+$(LOCAL)/contract.ready: requirements/contract.txt $(LOCAL)/readers.ready
+	@$(READERS)/pip install $(PIP_FLAGS) --no-deps -r $<
+	@touch $@
+
+$(LOCAL)/suite.ready: requirements/suite.txt $(LOCAL)/readers.ready
+	@rm -rf $(LOCAL)/suite && mkdir $(LOCAL)/suite
+	@$(READERS)/pip download $(PIP_FLAGS) --no-deps --no-binary jsonschema --dest $(LOCAL)/suite -r $<
+	@tar -xzf $(LOCAL)/suite/*.tar.gz -C $(LOCAL)/suite --strip-components 1
+	@touch $@
+
 demo: setup
 	@$(RUN) local.demo
 
-test: test-rust test-template test-e2e
+test: test-rust test-template test-contract test-e2e
 
 # Format first, since it takes a second; clippy shares its build with the tests.
 test-rust: setup
@@ -55,10 +66,16 @@ test-template: setup
 	$(READERS)/cfn-lint template.yaml
 	$(READERS)/python -m pytest tests/template
 
+test-contract: setup $(LOCAL)/contract.ready
+	$(READERS)/python -m pytest tests/contract
+
 test-e2e: setup
 	$(READERS)/python -m pytest tests/e2e -m 'not long'
 
-test-long: setup $(LOCAL)/flights.ready
+test-long: setup $(LOCAL)/flights.ready $(LOCAL)/suite.ready
+	DIFFERENTIAL_CASES=120000 cargo test --locked -p sluicegate-audit --test differential
+	JSON_SCHEMA_TEST_SUITE=$(CURDIR)/$(LOCAL)/suite/json/tests/draft2020-12 \
+		cargo test --locked -p sluicegate-contract --test suite -- --ignored
 	$(READERS)/python -m pytest tests/e2e -m long
 
 # More lives of the pipeline than a test run has: make sim SEEDS=0..10000 [STEPS=200]
@@ -84,9 +101,11 @@ $(LOCAL)/bench.ready: requirements/bench.txt $(LOCAL)/readers.ready
 	@$(READERS)/pip install $(PIP_FLAGS) --no-deps -r $<
 	@touch $@
 
-# Rewrites examples/flights from its source: the same bytes every time.
+# Rewrites the data of examples/ from their sources: the same bytes every time.
 example: $(LOCAL)/flights.ready
 	$(READERS)/python examples/flights/make_data.py
+	$(READERS)/python examples/make_data.py
+	$(READERS)/python examples/orders/make_data.py
 
 clean:
 	rm -rf $(LOCAL) .aws-sam target

@@ -37,6 +37,11 @@ def test_drafts_are_contracts_of_their_data(run, tmp_path: Path, dataset: str) -
     assert done.returncode == 0
 
 
+def test_a_draft_of_standard_input_is_refused_and_not_empty(run) -> None:
+    done = run("contract", "infer", "--dataset", "flights", "-", stdin=DATA["flights"][0].read_bytes())
+    assert (done.returncode, done.stdout) == (2, "") and "instead of -" in done.stderr
+
+
 # examples
 
 

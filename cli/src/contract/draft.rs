@@ -56,6 +56,9 @@ pub(crate) struct Suggest {
 const HEAD: usize = 64 << 10;
 
 pub(crate) fn infer(arguments: &Infer) -> Result<ExitCode, Failure> {
+    if arguments.files.iter().any(|file| file == Path::new("-")) {
+        return Err("a draft reads its files more than once: say a file instead of -".into());
+    }
     let format = format_of(arguments)?;
     let mut draft = drafted(arguments, format.clone())?;
     if let (SourceFormat::Csv { delimiter, .. }, true) = (&format, arguments.null_token.is_empty())

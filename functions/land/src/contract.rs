@@ -172,7 +172,9 @@ impl From<VersionError> for Refused {
     fn from(error: VersionError) -> Self {
         let why = error.to_string();
         match error {
-            VersionError::Lint(findings) => Self { why, findings: findings.0, ..Self::default() },
+            VersionError::Lint(findings) | VersionError::Unreadable { findings, .. } => {
+                Self { why, findings: findings.0, ..Self::default() }
+            }
             VersionError::Breaking(refusal) => {
                 Self { why, breaking: refusal.breaking, ..Self::default() }
             }

@@ -41,12 +41,13 @@ pub(crate) fn describe(metadata: &ParquetMetaData, partition: Option<i32>, bytes
             *file.null_counts.entry(id).or_default() += nulls;
             let all_null = nulls == positive(column.num_values());
             match (range(column), ranges.remove(&id)) {
-                (Some(range), None | Some(None)) => ranges.insert(id, Some(range)),
+                (Some(range), None) => ranges.insert(id, Some(range)),
                 (Some(range), Some(Some(known))) => ranges.insert(id, merge(known, range)),
                 // A group of nulls says nothing about the others.
                 (None, Some(known)) if all_null => ranges.insert(id, known),
                 (None, None) if all_null => None,
-                (None, _) => ranges.insert(id, None),
+                // One group without a range leaves the whole without one.
+                (_, _) => ranges.insert(id, None),
             };
         }
     }

@@ -83,6 +83,14 @@ pub(crate) fn exact(text: &str) -> Option<Num> {
     Num::parse(&format!("{sign}{whole}.{fraction}{exponent}"))
 }
 
+/// Whether a text is an integer as a cell has one, of whatever size.
+fn is_plain(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let all = |text: &str, is: fn(&u8) -> bool| !text.is_empty() && text.as_bytes().iter().all(is);
+    all(whole, u8::is_ascii_digit) && all(fraction, |b| *b == b'0')
+}
+
 /// The JSON value that a cell stands for in a column; one that stands for none is left as text, which is then of the
 /// wrong type.
 pub(crate) fn datum<'a>(ty: &Type, text: &'a str) -> Datum<'a> {
@@ -91,9 +99,7 @@ pub(crate) fn datum<'a>(ty: &Type, text: &'a str) -> Datum<'a> {
         // What is no 64 bits is still a number, and has a better reason to be bad.
         Type::Int | Type::Long => match integer(text) {
             Some(value) => Some(Datum::Number(Num::whole(value.into()))),
-            None => exact(text)
-                .filter(|n| !n.is_whole() || !text.contains(['e', 'E']))
-                .map(Datum::Number),
+            None => exact(text).filter(|n| !n.is_whole() || is_plain(text)).map(Datum::Number),
         },
         Type::Float | Type::Double | Type::Decimal { .. } => exact(text).map(Datum::Number),
         Type::String | Type::Date | Type::Timestamp => None,

@@ -16,7 +16,7 @@ use sluicegate_contract::{Contract, CsvFormat, Datum, Encoding, Reason, Type, Un
 
 use crate::cell;
 use crate::decode::{
-    CHUNK_BYTES, Cell, Chunk, Column, DecodeError, Decoder, RowFault, chunk_rows, quote,
+    CHUNK_BYTES, Cell, Chunk, Column, DecodeError, Decoder, RowFault, chunk_rows, leaves, quote,
 };
 use crate::jsonl::{Stranger, object_of, parse};
 use crate::unknown::Unknown;
@@ -46,6 +46,8 @@ pub(crate) struct Csv<'a, R> {
     strangers: Vec<(usize, String)>,
     unknown: &'a RefCell<Unknown>,
     tell_absent: bool,
+    /// Whether the object has ended within quotes.
+    open_quote: bool,
     /// Scratch, kept between chunks.
     record: Record,
 }
@@ -115,6 +117,7 @@ impl<'a, R: Read> Csv<'a, R> {
             strangers: Vec::new(),
             unknown,
             tell_absent: tells_absent_from_null(contract),
+            open_quote: false,
             record: Record { data: vec![0; 4096], ends: vec![0; 256], ..Record::default() },
         };
         csv.read_header()?;
@@ -220,6 +223,10 @@ impl<'a, R: Read> Csv<'a, R> {
         loop {
             self.fill()?;
             let input = self.buffer.get(self.at..self.filled).unwrap_or_default();
+            if input.is_empty() {
+                let begun = trimmed(line.get(start..).unwrap_or_default());
+                self.open_quote = is_open(self.format, begun);
+            }
             let record = &mut self.record;
             let data = record.data.get_mut(record.data_len..).unwrap_or_default();
             let ends = record.ends.get_mut(record.ends_len..).unwrap_or_default();
@@ -257,6 +264,21 @@ impl<'a, R: Read> Csv<'a, R> {
             }
         }
     }
+}
+
+/// Whether a row goes on beyond an end of line: only within quotes it does.
+fn is_open(format: &CsvFormat, row: &[u8]) -> bool {
+    let (mut core, mut cells) = (core(format), vec![0; MAX_COLUMNS + 1]);
+    let mut text = vec![0; row.len() + 2];
+    let mut text = text.as_mut_slice();
+    for bytes in [row, b"\n"] {
+        let (result, _, written, _) = core.read_record(bytes, text, &mut cells);
+        if result == ReadRecordResult::Record {
+            return false;
+        }
+        text = text.get_mut(written..).unwrap_or_default();
+    }
+    !row.is_empty()
 }
 
 /// A row's bytes without the line ends around it: csv-core leaves the second half of a CRLF to the next record.
@@ -358,7 +380,7 @@ impl<R: Read> Decoder for Csv<'_, R> {
     fn next_chunk(&mut self) -> Result<Option<Chunk>, DecodeError> {
         let mut chunk = Chunk { offset: self.offset, ..Chunk::default() };
         let mut cells = Cells::default();
-        let limit = chunk_rows(self.width.max(self.contract.fields.len()));
+        let limit = chunk_rows(self.width.max(leaves(&self.contract.fields)));
         while chunk.rows < limit && chunk.bytes.len() < CHUNK_BYTES {
             let from = chunk.bytes.len();
             if !self.next_record(&mut chunk.bytes)? {
@@ -369,8 +391,6 @@ impl<R: Read> Decoder for Csv<'_, R> {
             let lead = line.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
             chunk.spans.push(from + lead..from + lead + row.len());
             chunk.bad.push(false);
-            let within_quotes =
-                self.ended && line.iter().filter(|b| **b == self.format.quote).count() % 2 == 1;
             let base = cells.data.len();
             let record = &self.record;
             if record.ends_len == self.width {
@@ -388,7 +408,7 @@ impl<R: Read> Decoder for Csv<'_, R> {
                 chunk.spoil(chunk.rows, "columns", reason);
             }
             // The input ends within quotes: what came after them, if anything did, is lost in this row.
-            if within_quotes {
+            if self.open_quote {
                 chunk.spoil(chunk.rows, "quotes", "the object ends within quotes");
             }
             chunk.rows += 1;
@@ -416,7 +436,7 @@ impl<R: Read> Decoder for Csv<'_, R> {
         let first = self.rows - chunk.rows as u64;
         let reject = self.contract.unknown_fields == UnknownFields::Reject;
         let mut inside: BTreeMap<usize, Vec<Stranger<'_>>> = BTreeMap::new();
-        for (field, place) in self.contract.fields.iter().zip(&self.places) {
+        for (index, (field, place)) in self.contract.fields.iter().zip(&self.places).enumerate() {
             let is_json = matches!(field.ty, Type::Struct(_) | Type::List(_));
             let mut column = Column::of(field, chunk.rows, self.tell_absent);
             for (row, bad) in chunk.bad.iter_mut().enumerate() {
@@ -443,6 +463,7 @@ impl<R: Read> Decoder for Csv<'_, R> {
                 };
                 if !column.append(&cell) {
                     *bad = true;
+                    chunk.blamed.entry(row).or_insert(index);
                 }
                 if column.take_doubt() {
                     chunk.doubtful.push(row);

@@ -29,6 +29,20 @@ pub(crate) fn chunk_rows(columns: usize) -> usize {
     (CHUNK_CELLS / columns.max(1)).clamp(1, CHUNK_ROWS)
 }
 
+/// Columns as Parquet counts them.
+pub(crate) fn leaves(fields: &[Field]) -> usize {
+    let of = |mut ty: &Type| {
+        while let Type::List(element) = ty {
+            ty = &element.ty;
+        }
+        match ty {
+            Type::Struct(fields) => leaves(fields),
+            _ => 1,
+        }
+    };
+    fields.iter().map(|field| of(&field.ty)).sum()
+}
+
 /// One rule that a row broke.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct RowFault {
@@ -66,6 +80,8 @@ pub(crate) struct Chunk {
     pub(crate) bad: Vec<bool>,
     /// Rows that may, though every value has a place in its column.
     pub(crate) doubtful: Vec<usize>,
+    /// The first column of a bad row that has no place for its value.
+    pub(crate) blamed: BTreeMap<usize, usize>,
     /// Rows that are none.
     pub(crate) broken: BTreeMap<usize, RowFault>,
 }

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell as Known, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
@@ -17,10 +17,14 @@ use sluicegate_contract::check::tells_absent_from_null;
 use sluicegate_contract::{Contract, Datum, Field, JsonlFormat, Reason, Type, UnknownFields};
 
 use crate::decode::{
-    CHUNK_BYTES, Cell, Chunk, Column, DecodeError, Decoder, RowFault, chunk_rows, columns, quote,
+    CHUNK_BYTES, Cell, Chunk, Column, DecodeError, Decoder, RowFault, chunk_rows, columns, leaves,
+    quote,
 };
 use crate::unknown::Unknown;
 
+/// Values in the structs and lists of one row, and of a chunk beyond its last row.
+const ROW_VALUES: usize = 1 << 18;
+const CHUNK_VALUES: usize = 1 << 20;
 /// Bytes asked of the reader at once.
 const READ: usize = 256 << 10;
 
@@ -119,10 +123,25 @@ impl<'a, R: Read> Jsonl<'a, R> {
     }
 }
 
+impl<R: Read> Jsonl<'_, R> {
+    /// Cuts a chunk before a row.
+    fn put_back(&mut self, chunk: &mut Chunk, row: usize, bytes: &[u8]) {
+        let from = chunk.spans.get(row).map_or(bytes.len(), |span| span.start);
+        let rest = bytes.get(from..).unwrap_or_default();
+        self.pending.splice(..self.at, rest.iter().copied());
+        self.at = 0;
+        self.offset -= rest.len() as u64;
+        self.rows -= (chunk.rows - row) as u64;
+        chunk.rows = row;
+        chunk.spans.truncate(row);
+        chunk.bad.truncate(row);
+    }
+}
+
 impl<R: Read> Decoder for Jsonl<'_, R> {
     fn next_chunk(&mut self) -> Result<Option<Chunk>, DecodeError> {
         let mut chunk = Chunk { offset: self.offset, ..Chunk::default() };
-        let limit = chunk_rows(self.contract.fields.len());
+        let limit = chunk_rows(leaves(&self.contract.fields));
         while chunk.rows < limit && chunk.bytes.len() < CHUNK_BYTES {
             let from = chunk.bytes.len();
             if !self.next_line(&mut chunk.bytes)? {
@@ -152,26 +171,37 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
         let mut extra = keep.then(StringBuilder::new);
         let bytes = std::mem::take(&mut chunk.bytes);
         let mut cells: Vec<Cell<'_>> = Vec::new();
+        let mut values = 0;
         for row in 0..chunk.rows {
+            if values > CHUNK_VALUES {
+                // The rest is read again: it becomes a chunk of its own.
+                self.put_back(&mut chunk, row, &bytes);
+                break;
+            }
             let span = chunk.spans.get(row).cloned().unwrap_or_default();
             let line = bytes.get(span).unwrap_or_default();
             cells.clear();
             cells.resize_with(columns.len(), Cell::default);
-            let strangers = RefCell::new(Vec::new());
-            match self.shape.read(line, &mut cells, &strangers) {
+            let finds = Finds::default();
+            let read = self.shape.read(line, &mut cells, &finds);
+            values += finds.values.get();
+            match read {
                 Ok(()) => {
-                    let good = columns
-                        .iter_mut()
-                        .zip(&cells)
-                        .fold(true, |good, (column, cell)| column.append(cell) & good);
-                    let strangers = strangers.into_inner();
+                    let mut good = true;
+                    for (i, (column, cell)) in columns.iter_mut().zip(&cells).enumerate() {
+                        if !column.append(cell) {
+                            good = false;
+                            chunk.blamed.entry(row).or_insert(i);
+                        }
+                    }
+                    let strangers = finds.strangers.into_inner();
                     let refused = self.contract.unknown_fields == UnknownFields::Reject
                         && !strangers.is_empty();
                     if let Some(bad) = chunk.bad.get_mut(row) {
                         *bad = !good || refused;
                     }
                     let doubt = columns.iter_mut().fold(false, |doubt, c| c.take_doubt() | doubt);
-                    if doubt && has_many_digits(line) {
+                    if doubt && may_be_rounded(line) {
                         chunk.doubtful.push(row);
                     }
                     if let Some(extra) = &mut extra {
@@ -214,12 +244,31 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
     fn datum<'b>(&self, row: &'b [u8]) -> Result<Datum<'b>, RowFault> {
         let text = std::str::from_utf8(row)
             .map_err(|_| RowFault::whole("encoding", "is not valid UTF-8"))?;
-        Datum::parse(text).map_err(|e| RowFault::whole("json", e.to_string()))
+        Datum::parse_row(text).map_err(|e| RowFault::whole("json", e.to_string()))
     }
 }
 
 /// What a row has beyond its contract: place, and JSON text.
 pub(crate) type Stranger<'de> = (String, &'de str);
+
+/// What reading a row comes upon.
+#[derive(Default)]
+struct Finds<'de> {
+    strangers: RefCell<Vec<Stranger<'de>>>,
+    /// Values in structs and lists.
+    values: Known<usize>,
+}
+
+impl Finds<'_> {
+    /// Counts values before there is room made for them: two bytes of a list may be a struct of thousands.
+    fn count(&self, more: usize) -> Result<(), String> {
+        self.values.set(self.values.get() + more);
+        if self.values.get() > ROW_VALUES {
+            return Err(format!("has more than {ROW_VALUES} values"));
+        }
+        Ok(())
+    }
+}
 
 /// Strangers as one JSON object.
 pub(crate) fn object_of(strangers: &[Stranger<'_>]) -> Option<String> {
@@ -248,17 +297,20 @@ enum Unread {
 
 /// Reads a JSON text as the value of a field, with what is strange inside it.
 pub(crate) fn parse<'de>(field: &Field, text: &'de str) -> Option<(Cell<'de>, Vec<Stranger<'de>>)> {
-    let (slot, strangers) = (Slot::of(&field.ty), RefCell::new(Vec::new()));
+    let (slot, finds) = (Slot::of(&field.ty), Finds::default());
     let mut json = serde_json::Deserializer::from_str(text);
     let at = Path::Name(&Path::Root, &field.source);
-    let cell = Seed { slot: &slot, at: &at, strangers: &strangers }.deserialize(&mut json).ok()?;
-    json.end().ok().map(|()| (cell, strangers.into_inner()))
+    let cell = Seed { slot: &slot, at: &at, finds: &finds }.deserialize(&mut json).ok()?;
+    json.end().ok().map(|()| (cell, finds.strangers.into_inner()))
 }
 
-/// Whether a line has a number of more digits than every double keeps.
-fn has_many_digits(line: &[u8]) -> bool {
+/// Whether a line may have a number that is no double: one of many digits, or of a power of ten.
+fn may_be_rounded(line: &[u8]) -> bool {
     let is_part = |b: &u8| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-');
-    line.split(|b| !is_part(b)).any(|number| number.len() > 15)
+    line.split(|b| !is_part(b)).any(|number| {
+        number.iter().any(u8::is_ascii_digit)
+            && (number.len() > 15 || number.iter().any(|b| matches!(b, b'e' | b'E')))
+    })
 }
 
 /// How the properties of an object are read.
@@ -313,11 +365,11 @@ impl<'c> Shape<'c> {
         &self,
         line: &'de [u8],
         cells: &mut [Cell<'de>],
-        strangers: &RefCell<Vec<Stranger<'de>>>,
+        finds: &Finds<'de>,
     ) -> Result<(), Unread> {
         let text = std::str::from_utf8(line).map_err(|_| Unread::Text)?;
         let mut json = serde_json::Deserializer::from_str(text);
-        let row = Row { shape: self, cells, at: &Path::Root, strangers };
+        let row = Row { shape: self, cells, at: &Path::Root, finds };
         json.deserialize_map(row).and_then(|()| json.end()).map_err(Unread::Json)
     }
 }
@@ -346,7 +398,7 @@ struct Row<'r, 'de> {
     shape: &'r Shape<'r>,
     cells: &'r mut [Cell<'de>],
     at: &'r Path<'r>,
-    strangers: &'r RefCell<Vec<Stranger<'de>>>,
+    finds: &'r Finds<'de>,
 }
 
 impl<'de> Visitor<'de> for Row<'_, 'de> {
@@ -358,27 +410,25 @@ impl<'de> Visitor<'de> for Row<'_, 'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut before = 0;
+        let mut strange = BTreeSet::new();
         while let Some(name) = map.next_key_seed(Name)? {
             let known = self.shape.find(&name, before);
             let slot = known.and_then(|i| Some((self.cells.get_mut(i)?, self.shape.slots.get(i)?)));
             let Some((cell, (name, slot))) = slot else {
                 let value: &RawValue = map.next_value()?;
                 let place = Path::Name(self.at, &name).pointer();
-                let mut strangers = self.strangers.borrow_mut();
-                if strangers.iter().any(|(other, _)| *other == place) {
-                    return Err(de::Error::custom(format!(
-                        "property {} comes twice",
-                        quote(&name)
-                    )));
+                self.finds.strangers.borrow_mut().push((place, value.get()));
+                if let Some(twice) = strange.replace(name) {
+                    let message = format!("property {} comes twice", quote(&twice));
+                    return Err(de::Error::custom(message));
                 }
-                strangers.push((place, value.get()));
                 continue;
             };
             if !matches!(cell, Cell::Absent) {
                 return Err(de::Error::custom(format!("property {} comes twice", quote(name))));
             }
             let at = Path::Name(self.at, name);
-            *cell = map.next_value_seed(Seed { slot, at: &at, strangers: self.strangers })?;
+            *cell = map.next_value_seed(Seed { slot, at: &at, finds: self.finds })?;
             before = known.unwrap_or_default() + 1;
         }
         Ok(())
@@ -416,7 +466,7 @@ impl<'de> Visitor<'de> for Name {
 struct Seed<'r, 'de> {
     slot: &'r Slot<'r>,
     at: &'r Path<'r>,
-    strangers: &'r RefCell<Vec<Stranger<'de>>>,
+    finds: &'r Finds<'de>,
 }
 
 impl<'de> DeserializeSeed<'de> for Seed<'_, 'de> {
@@ -478,9 +528,12 @@ impl<'de> Visitor<'de> for Seed<'_, 'de> {
         let mut cells = Vec::new();
         loop {
             let at = Path::Item(self.at, cells.len());
-            let seed = Seed { slot, at: &at, strangers: self.strangers };
+            let seed = Seed { slot, at: &at, finds: self.finds };
             match items.next_element_seed(seed)? {
-                Some(cell) => cells.push(cell),
+                Some(cell) => {
+                    self.finds.count(1).map_err(de::Error::custom)?;
+                    cells.push(cell);
+                }
                 None => return Ok(Cell::Array(cells)),
             }
         }
@@ -491,9 +544,10 @@ impl<'de> Visitor<'de> for Seed<'_, 'de> {
             while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
             return Ok(Cell::Other);
         };
+        self.finds.count(shape.slots.len()).map_err(de::Error::custom)?;
         let mut cells = Vec::new();
         cells.resize_with(shape.slots.len(), Cell::default);
-        let row = Row { shape, cells: &mut cells, at: self.at, strangers: self.strangers };
+        let row = Row { shape, cells: &mut cells, at: self.at, finds: self.finds };
         row.visit_map(map)?;
         Ok(Cell::Object(cells))
     }

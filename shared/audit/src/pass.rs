@@ -253,7 +253,10 @@ impl<'a> Pass<'a> {
                 }
                 let faults = match broken.remove(&row) {
                     Some(fault) => vec![fault],
-                    None => explain(contract, decoder.datum(chunk.row(row)), decoded),
+                    None => {
+                        let blamed = chunk.blamed.get(&row).and_then(|i| contract.fields.get(*i));
+                        explain(contract, decoder.datum(chunk.row(row)), decoded, blamed)
+                    }
                 };
                 if !faults.is_empty() {
                     bad.insert(row, faults);
@@ -438,11 +441,13 @@ fn published(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, ArrowErro
     }
 }
 
-/// The faults of a row as it was written; `decoded`: whether it has a place in every column.
+/// The faults of a row as it was written; `decoded`: whether it has a place in every column, `blamed`: one that it has
+/// none in.
 fn explain(
     contract: &Contract,
     row: Result<sluicegate_contract::Datum<'_>, RowFault>,
     decoded: bool,
+    blamed: Option<&sluicegate_contract::Field>,
 ) -> Vec<RowFault> {
     let row = match row {
         Ok(row) => row,
@@ -468,7 +473,15 @@ fn explain(
     }
     if faults.is_empty() && !decoded {
         let reason = "has a value that its column cannot hold exactly as it is written";
-        faults.push(RowFault::whole("logicalType", reason));
+        let fault = RowFault::whole("logicalType", reason);
+        faults.push(match blamed {
+            Some(field) => RowFault {
+                column: Some(field.source.clone()),
+                pointer: format!("/{}", field.source.replace('~', "~0").replace('/', "~1")),
+                ..fault
+            },
+            None => fault,
+        });
     }
     faults
 }
@@ -512,5 +525,6 @@ fn partition_of(grain: Grain) -> Option<fn(i64) -> i32> {
 
 /// A value for a message.
 fn shown(column: &ArrayRef, row: usize) -> String {
-    arrow::util::display::array_value_to_string(column, row).unwrap_or_default()
+    let shown = arrow::util::display::array_value_to_string(column, row).unwrap_or_default();
+    if shown.is_empty() { "beyond the calendar".to_owned() } else { shown }
 }

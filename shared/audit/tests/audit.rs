@@ -402,3 +402,119 @@ proptest! {
         }
     }
 }
+
+/// The rows of a JSON Lines object, under properties and whatever else the contract says, that are bad.
+fn bad_lines(schema: Value, lines: &[&str]) -> Vec<u64> {
+    let version = contract(|d| {
+        d["properties"] = json!({});
+        d["required"] = json!([]);
+        d["x-sluicegate"]["format"] = json!({"type": "jsonl"});
+        d["x-sluicegate"].as_object_mut().unwrap().remove("event_time");
+        d["x-sluicegate"]["bad_rows"]["max_fraction"] = json!(1.0);
+        for (keyword, value) in schema.as_object().unwrap() {
+            d[keyword] = value.clone();
+        }
+    });
+    run(&version, lines.join("\n").as_bytes()).1.bad.iter().map(|(row, ..)| *row).collect()
+}
+
+#[test]
+fn numbers_are_never_taken_for_their_neighbours() {
+    let of =
+        |property: Value, lines: &[&str]| bad_lines(json!({"properties": {"n": property}}), lines);
+    let tiny = json!({"type": "integer", "maximum": 1e-40});
+    assert_eq!(of(tiny, &[r#"{"n":5}"#, r#"{"n":-5}"#, r#"{"n":0}"#]), [1]);
+    let tiny = json!({"type": "integer", "minimum": -1e-40});
+    assert_eq!(of(tiny, &[r#"{"n":-5}"#, r#"{"n":0}"#]), [1]);
+    let lines = [
+        r#"{"n":1e-400}"#,
+        r#"{"n":1.00000000000000000001}"#,
+        r#"{"n":9007199254740993.0}"#,
+        r#"{"n":3.0}"#,
+        r#"{"n":3e2}"#,
+    ];
+    assert_eq!(of(json!({"type": "integer"}), &lines), [1, 2, 3]);
+    // A double is what its column holds, for every rule alike.
+    let below = json!({"type": "number", "exclusiveMaximum": 1});
+    assert_eq!(of(below, &[r#"{"n":0.99999999999999999999}"#, r#"{"n":0.9}"#]), [1]);
+    let float = json!({"type": "number", "maximum": 0.1, "x-sluicegate": {"logicalType": "float"}});
+    assert_eq!(of(float, &[r#"{"n":0.1}"#, r#"{"n":0.11}"#]), [2]);
+    let exact = json!({"type": "number", "x-sluicegate": {"logicalType": "decimal(38,2)"}});
+    let lines = [r#"{"n":123456789012345678901234567890.12}"#, r#"{"n":1.125}"#];
+    assert_eq!(of(exact, &lines), [2]);
+}
+
+#[test]
+fn what_may_be_null_by_an_alternative_is_the_columns_own() {
+    let person = json!({"anyOf": [{"$ref": "#/$defs/person"}, {"type": "null"}]});
+    let document = json!({
+        "$defs": {"person": {
+            "type": "object",
+            "required": ["email"],
+            "properties": {"email": {"type": "string", "format": "email", "x-sluicegate": {"classification": "pii"}}},
+        }},
+        "properties": {"person": person, "day": {"oneOf": [{"type": "string", "format": "date"}, {"type": "null"}]}},
+    });
+    let lines = [
+        r#"{"person":null,"day":null}"#,
+        r#"{"person":{"email":"a@example.com"},"day":"2013-01-01"}"#,
+        r#"{"person":{},"day":"2013-01-01"}"#,
+        r#"{"person":{"email":"jane"},"day":null}"#,
+        r#"{"person":null,"day":"yesterday"}"#,
+        "{}",
+    ];
+    assert_eq!(bad_lines(document.clone(), &lines), [3, 4, 5]);
+    let version = contract(|d| {
+        d["x-sluicegate"]["format"] = json!({"type": "jsonl"});
+        d["$defs"] = document["$defs"].clone();
+        d["properties"]["person"] = document["properties"]["person"].clone();
+    });
+    struct Reasons(String);
+    impl Sink for Reasons {
+        fn accept(&mut self, _: Accepted) -> io::Result<()> {
+            Ok(())
+        }
+        fn quarantine(&mut self, _: &[u8], row: &BadRow<'_>) -> io::Result<()> {
+            self.0 += &format!("{:?}", row.faults);
+            Ok(())
+        }
+    }
+    let rules = Rules::new(version.contract().unwrap(), &version, RAW_ID, Timestamp::UNIX_EPOCH);
+    let mut reasons = Reasons(String::new());
+    audit(&br#"{"id":1,"at":"x","person":{"email":"jane"}}"#[..], &rules, &mut reasons).unwrap();
+    assert!(reasons.0.contains("/person/email") && !reasons.0.contains("jane"), "{}", reasons.0);
+}
+
+#[test]
+fn an_open_quote_is_a_bad_row_and_a_literal_one_is_not() {
+    let version = contract(|d| d["x-sluicegate"]["bad_rows"]["max_fraction"] = json!(1.0));
+    let text = format!("id,at,name\n5,{GOOD},\"x\n1,{GOOD},2\n3,{GOOD},4\n");
+    assert_eq!(run(&version, text.as_bytes()).1.bad[0].3, ["row quotes"]);
+    for end in ["", "\n"] {
+        let text = format!("id,at,name\n1,{GOOD},5\"{end}");
+        assert!(run(&version, text.as_bytes()).1.bad.is_empty());
+    }
+}
+
+#[test]
+fn hostile_rows_take_bounded_work() {
+    let fields: serde_json::Map<String, Value> =
+        (0..100).map(|i| (format!("c{i}"), json!({"type": ["string", "null"]}))).collect();
+    let list = json!({"properties": {
+        "l": {"type": "array", "items": {"type": "object", "properties": fields}},
+        "n": {"type": "array", "items": {"type": "integer", "x-sluicegate": {"logicalType": "int"}}},
+    }});
+    // Two bytes an item, and a hundred columns for each.
+    let many = format!(r#"{{"l":[{}{{}}]}}"#, "{},".repeat(30_000));
+    let few = format!(r#"{{"l":[{}{{}}]}}"#, "{},".repeat(2_000));
+    let lines: Vec<&str> = std::iter::repeat_n(few.as_str(), 40).chain([many.as_str()]).collect();
+    assert_eq!(bad_lines(list.clone(), &lines), [41]);
+    let misfits = format!(r#"{{"n":[{}1]}}"#, "3000000000,".repeat(9_000));
+    assert_eq!(bad_lines(list.clone(), &[&misfits, r#"{"n":[1]}"#]), [1]);
+    let strangers: Vec<_> = (0..9_000).map(|i| format!("\"x{i}\":1")).collect();
+    assert!(bad_lines(list.clone(), &[&format!("{{{}}}", strangers.join(","))]).is_empty());
+    let deep = format!(r#"{{"x":{}1{}}}"#, "[".repeat(127), "]".repeat(127));
+    assert!(bad_lines(list.clone(), &[&deep]).is_empty());
+    let deeper = format!(r#"{{"x":{}1{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
+    assert_eq!(bad_lines(list, &[&deeper]), [1]);
+}

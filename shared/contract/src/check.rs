@@ -129,9 +129,9 @@ impl Vector {
                 let columns = structs.columns().iter().zip(fields);
                 columns.map(|(column, field)| Self::of(column, field)).collect()
             }),
-            Type::List(element) => array.as_list_opt::<i32>().map(|list| {
-                vec![Self::typed(list.values(), &element.ty)]
-            }),
+            Type::List(element) => {
+                array.as_list_opt::<i32>().map(|list| vec![Self::typed(list.values(), &element.ty)])
+            }
             _ => None,
         };
         Self { array: array.clone(), present: Present::All, inner: inner.unwrap_or_default() }
@@ -523,7 +523,8 @@ fn masked<V>(
     for (at, group) in values.chunks(64).enumerate() {
         // Without a branch, and so several at a time.
         if group.iter().fold(false, |any, value| any | is_bad(value)) {
-            let bits = group.iter().rev().fold(0, |bits, value| (bits << 1) | u64::from(is_bad(value)));
+            let bits =
+                group.iter().rev().fold(0, |bits, value| (bits << 1) | u64::from(is_bad(value)));
             words.resize(at, 0);
             words.push(bits);
         }
@@ -559,6 +560,20 @@ fn fractions(types: Types, ty: &Type, array: &ArrayRef) -> Found {
     })
 }
 
+/// Values of an enum: a few are looked through, many are sought.
+struct Wanted<T>(Vec<T>);
+
+impl<T: Ord> Wanted<T> {
+    fn of(mut values: Vec<T>) -> Self {
+        values.sort_unstable();
+        Self(values)
+    }
+
+    fn has(&self, value: &T) -> bool {
+        if self.0.len() > 16 { self.0.binary_search(value).is_ok() } else { self.0.contains(value) }
+    }
+}
+
 /// Where a value is none of some.
 #[allow(clippy::float_cmp, reason = "enum asks for the very value")]
 fn equal(wanted: &[&Datum<'_>], ty: &Type, array: &ArrayRef, subject: &Subject<'_>) -> Found {
@@ -572,20 +587,18 @@ fn equal(wanted: &[&Datum<'_>], ty: &Type, array: &ArrayRef, subject: &Subject<'
     let bad = match ty {
         Type::Boolean => array.as_boolean_opt().and_then(|a| booleans(wanted, a)),
         Type::Int => {
-            let wanted: Vec<i32> =
-                integers(0).iter().filter_map(|n| i32::try_from(*n).ok()).collect();
-            array.as_primitive_opt::<Int32Type>().and_then(|a| values(a, |v| !wanted.contains(&v)))
+            let wanted =
+                Wanted::of(integers(0).iter().filter_map(|n| i32::try_from(*n).ok()).collect());
+            array.as_primitive_opt::<Int32Type>().and_then(|a| values(a, |v| !wanted.has(&v)))
         }
         Type::Long => {
-            let wanted: Vec<i64> =
-                integers(0).iter().filter_map(|n| i64::try_from(*n).ok()).collect();
-            array.as_primitive_opt::<Int64Type>().and_then(|a| values(a, |v| !wanted.contains(&v)))
+            let wanted =
+                Wanted::of(integers(0).iter().filter_map(|n| i64::try_from(*n).ok()).collect());
+            array.as_primitive_opt::<Int64Type>().and_then(|a| values(a, |v| !wanted.has(&v)))
         }
         Type::Decimal { scale, .. } => {
-            let wanted = integers(*scale);
-            array
-                .as_primitive_opt::<Decimal128Type>()
-                .and_then(|a| values(a, |v| !wanted.contains(&v)))
+            let wanted = Wanted::of(integers(*scale));
+            array.as_primitive_opt::<Decimal128Type>().and_then(|a| values(a, |v| !wanted.has(&v)))
         }
         Type::Double => {
             let wanted: Vec<f64> = numbers().map(Num::to_f64).collect();
@@ -601,7 +614,8 @@ fn equal(wanted: &[&Datum<'_>], ty: &Type, array: &ArrayRef, subject: &Subject<'
                     _ => None,
                 })
                 .collect();
-            array.as_string_opt::<i32>().and_then(|a| texts(a, |v| !wanted.contains(&v)))
+            let wanted = Wanted::of(wanted);
+            array.as_string_opt::<i32>().and_then(|a| texts(a, |v| !wanted.has(&v)))
         }
         _ => return Found::perhaps(subject.not_null()),
     };

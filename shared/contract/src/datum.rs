@@ -1,6 +1,7 @@
 //! A JSON value as it was written: numbers exact, a property that comes twice an error.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Deserializer;
@@ -25,21 +26,33 @@ pub enum Datum<'a> {
 
 /// Levels of arrays and objects.
 const DEPTH_LIMIT: usize = 128;
+/// Levels of a row: its columns are nested less deeply than the difference.
+const ROW_DEPTH_LIMIT: usize = DEPTH_LIMIT + 32;
+/// From so many properties on they are sought by a tree.
+const MANY: usize = 16;
 
 impl<'a> Datum<'a> {
     /// Reads a JSON text. Fails on what is no JSON, on numbers beyond a double, on nesting beyond 128 levels and on
     /// properties that come twice.
     pub fn parse(text: &'a str) -> Result<Self, serde_json::Error> {
+        Self::read_whole(text, DEPTH_LIMIT)
+    }
+
+    /// Reads a row: what [`Datum::parse`] reads has a place in one.
+    pub fn parse_row(text: &'a str) -> Result<Self, serde_json::Error> {
+        Self::read_whole(text, ROW_DEPTH_LIMIT)
+    }
+
+    fn read_whole(text: &'a str, levels: usize) -> Result<Self, serde_json::Error> {
         let raw: &RawValue = serde_json::from_str(text)?;
-        Self::read(raw.get(), 0)
+        Self::read(raw.get(), levels)
     }
 
     /// `text` is well-formed already.
-    fn read(text: &'a str, depth: usize) -> Result<Self, serde_json::Error> {
-        if depth > DEPTH_LIMIT {
-            return Err(de::Error::custom(format!("nested more than {DEPTH_LIMIT} levels deep")));
-        }
-        let depth = depth + 1;
+    fn read(text: &'a str, levels: usize) -> Result<Self, serde_json::Error> {
+        let Some(levels) = levels.checked_sub(1) else {
+            return Err(de::Error::custom("nested too deeply"));
+        };
         match text.trim_ascii_start().as_bytes().first() {
             Some(b'n') => Ok(Self::Null),
             Some(b't') => Ok(Self::Boolean(true)),
@@ -47,9 +60,11 @@ impl<'a> Datum<'a> {
             Some(b'"') => {
                 serde_json::Deserializer::from_str(text).deserialize_str(Text).map(Self::Text)
             }
-            Some(b'[') => serde_json::Deserializer::from_str(text).deserialize_seq(Array { depth }),
+            Some(b'[') => {
+                serde_json::Deserializer::from_str(text).deserialize_seq(Array { levels })
+            }
             Some(b'{') => {
-                serde_json::Deserializer::from_str(text).deserialize_map(Object { depth })
+                serde_json::Deserializer::from_str(text).deserialize_map(Object { levels })
             }
             _ => Num::parse(text.trim_ascii())
                 .map(Self::Number)
@@ -78,6 +93,17 @@ impl<'a> Datum<'a> {
         }
     }
 
+    /// An object's properties, to be sought by name.
+    pub(crate) fn properties(&self) -> Properties<'_, 'a> {
+        match self {
+            Self::Object(properties) if properties.len() > MANY => Properties::Many(
+                properties.iter().map(|(name, value)| (name.as_ref(), value)).collect(),
+            ),
+            Self::Object(properties) => Properties::Few(properties),
+            _ => Properties::Few(&[]),
+        }
+    }
+
     /// The same value, owning its text.
     pub fn into_owned(self) -> Datum<'static> {
         match self {
@@ -92,6 +118,22 @@ impl<'a> Datum<'a> {
                     .map(|(n, v)| (Cow::Owned(n.into_owned()), v.into_owned()))
                     .collect(),
             ),
+        }
+    }
+}
+
+/// The properties of an object.
+pub(crate) enum Properties<'d, 'a> {
+    Few(&'d [(Cow<'a, str>, Datum<'a>)]),
+    Many(BTreeMap<&'d str, &'d Datum<'a>>),
+}
+
+impl<'d, 'a> Properties<'d, 'a> {
+    /// A property's value.
+    pub(crate) fn get(&self, name: &str) -> Option<&'d Datum<'a>> {
+        match self {
+            Self::Few(properties) => properties.iter().find(|(n, _)| n == name).map(|(_, v)| v),
+            Self::Many(properties) => properties.get(name).copied(),
         }
     }
 }
@@ -122,7 +164,8 @@ impl PartialEq for Datum<'_> {
             (Self::Text(a), Self::Text(b)) => a == b,
             (Self::Array(a), Self::Array(b)) => a == b,
             (Self::Object(a), Self::Object(b)) => {
-                a.len() == b.len() && a.iter().all(|(name, value)| other.get(name) == Some(value))
+                let others = other.properties();
+                a.len() == b.len() && a.iter().all(|(name, value)| others.get(name) == Some(value))
             }
             _ => false,
         }
@@ -194,7 +237,7 @@ impl<'de> de::DeserializeSeed<'de> for Text {
 }
 
 struct Array {
-    depth: usize,
+    levels: usize,
 }
 
 impl<'de> Visitor<'de> for Array {
@@ -207,14 +250,14 @@ impl<'de> Visitor<'de> for Array {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut items = Vec::new();
         while let Some(raw) = seq.next_element::<&RawValue>()? {
-            items.push(Datum::read(raw.get(), self.depth).map_err(de::Error::custom)?);
+            items.push(Datum::read(raw.get(), self.levels).map_err(de::Error::custom)?);
         }
         Ok(Datum::Array(items))
     }
 }
 
 struct Object {
-    depth: usize,
+    levels: usize,
 }
 
 impl<'de> Visitor<'de> for Object {
@@ -232,7 +275,8 @@ impl<'de> Visitor<'de> for Object {
                 return Err(de::Error::custom(format!("property {name:?} comes twice")));
             }
             let raw: &RawValue = map.next_value()?;
-            properties.push((name, Datum::read(raw.get(), self.depth).map_err(de::Error::custom)?));
+            properties
+                .push((name, Datum::read(raw.get(), self.levels).map_err(de::Error::custom)?));
         }
         Ok(Datum::Object(properties))
     }

@@ -10,7 +10,7 @@ use crate::model::{
 };
 use crate::node::{Finding, Findings, Node};
 use crate::schema::{Place, Reader, child};
-use crate::types::{Field, Type, columns, is_column_name};
+use crate::types::{Field, Type, columns, declared, is_column_name};
 
 /// Rows longer than this are refused whatever the contract says: a row is held in memory.
 const LINE_LIMIT_MAX: u64 = 16 << 20;
@@ -255,6 +255,7 @@ fn metrics(node: &mut Node<'_>, fields: &[Field], reader: &mut Reader<'_>) -> Ve
         if let Some(value) = node.take("share_of") {
             let pointer = node.at("share_of");
             let schema = reader.read(value, pointer, Place::Condition, node.findings);
+            declared(&schema, fields, node.findings);
             measures.push(Measure::ShareOf(Box::new(schema)));
         }
         let of_columns: [(&str, OfColumn); 4] = [
@@ -419,6 +420,19 @@ fn event_time(mut node: Node<'_>, fields: &[Field]) -> Option<EventTime> {
     }
     if !field.always_present() {
         node.refuse("column", format!("`{column}` must be required and not null"));
+    }
+    let word = match grain {
+        Grain::Hour => "hour",
+        Grain::Day => "day",
+        Grain::Month => "month",
+        Grain::None => "",
+    };
+    // Iceberg's own name of the partition's field.
+    if fields.iter().any(|f| f.name == format!("{column}_{word}")) {
+        node.refuse(
+            "column",
+            format!("its partitions are called `{column}_{word}`, as a column is"),
+        );
     }
     if grain == Grain::Hour && field.ty == Type::Date {
         node.refuse("grain", format!("`{column}` is a date: it has no hours"));

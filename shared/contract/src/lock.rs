@@ -188,7 +188,8 @@ mod tests {
                 .rev()
                 .map(|(k, v)| {
                     let inner = v.as_object().filter(|_| k == "properties");
-                    let inner = inner.map(|p| p.iter().map(|(k, v)| (k.clone(), reversed(v))).collect());
+                    let inner =
+                        inner.map(|p| p.iter().map(|(k, v)| (k.clone(), reversed(v))).collect());
                     (k.clone(), inner.unwrap_or_else(|| reversed(v)))
                 })
                 .collect(),

@@ -1,10 +1,13 @@
 //! What a contract says, once it has been read: no JSON below this line.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 use jiff::civil::Date;
 
 use crate::datum::Datum;
 use crate::node::Findings;
+use crate::num::Num;
 use crate::schema::Schema;
 use crate::types::{Field, Type};
 use crate::walk::Fault;
@@ -209,15 +212,19 @@ impl Contract {
     /// Every rule that a row breaks, as far as the row alone can tell. Values of classified columns are not shown.
     pub fn explain(&self, row: &Datum<'_>) -> Vec<Fault> {
         let mut faults = Vec::new();
-        self.row.explain(row, "", &mut faults);
+        self.row.explain(&held(&self.fields, row), "", &mut faults);
+        let own = row.properties();
         for field in &self.fields {
-            if let Some(value) = row.get(&field.source) {
+            if let Some(value) = own.get(&field.source) {
                 let pointer = crate::schema::child("", &field.source);
                 field.ty.explain(value, &pointer, &mut faults);
             }
         }
         if self.unknown_fields == UnknownFields::Reject {
             unknown_fields(&self.fields, row, "", &mut |pointer, value| {
+                if faults.len() >= crate::walk::FAULT_LIMIT {
+                    return;
+                }
                 faults.push(Fault {
                     pointer,
                     rule: "unknown_field",
@@ -264,6 +271,33 @@ impl Contract {
     }
 }
 
+/// A row with the numbers that its columns hold: of a double, the nearest one. The rules are about those.
+fn held<'a>(fields: &[Field], row: &Datum<'a>) -> Datum<'a> {
+    let Datum::Object(properties) = row else { return row.clone() };
+    let known: BTreeMap<&str, &Type> = fields.iter().map(|f| (f.source.as_str(), &f.ty)).collect();
+    let properties = properties.iter().map(|(name, value)| {
+        let held = known.get(name.as_ref()).map(|ty| held_by(ty, value));
+        (name.clone(), held.unwrap_or_else(|| value.clone()))
+    });
+    Datum::Object(properties.collect())
+}
+
+fn held_by<'a>(ty: &Type, value: &Datum<'a>) -> Datum<'a> {
+    let number = match (ty, value) {
+        (Type::Double, Datum::Number(n)) => Num::from_f64(n.to_f64()),
+        // Through its own text, which is shorter than that of the double it is.
+        (Type::Float, Datum::Number(n)) => {
+            crate::types::single(n.to_f64()).and_then(|n| Num::parse(&format!("{n:e}")))
+        }
+        (Type::Struct(fields), object) => return held(fields, object),
+        (Type::List(element), Datum::Array(items)) => {
+            return Datum::Array(items.iter().map(|item| held_by(&element.ty, item)).collect());
+        }
+        _ => None,
+    };
+    number.map_or_else(|| value.clone(), Datum::Number)
+}
+
 /// Whether any field, at any depth, is so.
 fn any(fields: &[Field], is: &dyn Fn(&Field) -> bool) -> bool {
     fields.iter().any(|field| {
@@ -283,9 +317,10 @@ pub fn unknown_fields(
     found: &mut dyn FnMut(String, &Datum<'_>),
 ) {
     let Datum::Object(properties) = value else { return };
+    let known: BTreeMap<&str, &Field> = fields.iter().map(|f| (f.source.as_str(), f)).collect();
     for (name, value) in properties {
         let at = crate::schema::child(pointer, name);
-        match fields.iter().find(|f| f.source == *name) {
+        match known.get(name.as_ref()) {
             Some(field) => unknown_inside(&field.ty, value, &at, found),
             None => found(at, value),
         }

@@ -128,7 +128,20 @@ impl Num {
                 Some((unscaled.div_euclid(unit), unscaled.rem_euclid(unit) == 0))
             }
             Self::Exact { .. } => self.to_decimal(scale).map(|whole| (whole, true)),
-            Self::Double(_) => None,
+            Self::Double(value) => {
+                let (digits, power) = self.digits()?;
+                let digits = i128::try_from(digits).ok()?;
+                let digits = if value < 0.0 { -digits } else { digits };
+                let power = power + i32::from(scale);
+                match u32::try_from(power) {
+                    Ok(power) => Some((digits.checked_mul(10i128.checked_pow(power)?)?, true)),
+                    Err(_) => match 10i128.checked_pow(power.unsigned_abs()) {
+                        Some(unit) => Some((digits.div_euclid(unit), digits % unit == 0)),
+                        // Smaller than any unit that can be named.
+                        None => Some((digits.signum().min(0), digits == 0)),
+                    },
+                }
+            }
         }
     }
 
@@ -331,6 +344,10 @@ mod tests {
         assert_eq!(num("12.345").to_decimal(2), None);
         assert_eq!(num("12.30").to_decimal(2), Some(1230));
         assert_eq!(num("-12.345").floor(2), Some((-1235, false)));
+        assert_eq!(num("1e-40").floor(0), Some((0, false)));
+        assert_eq!(num("-1e-40").floor(2), Some((-1, false)));
+        assert_eq!(num("0.1234567890123456789012345678901234567890").floor(2), Some((12, false)));
+        assert_eq!(num("1e300").floor(0), None);
     }
 
     #[test]

@@ -6,7 +6,9 @@
 use regex::{Regex, RegexBuilder};
 
 /// Compiled size of one pattern.
-const SIZE_LIMIT: usize = 1 << 20;
+const SIZE_LIMIT: usize = 1 << 18;
+/// Bytes of a text that is matched.
+const TEXT_LIMIT: usize = 1 << 15;
 /// Characters of a pattern.
 const LENGTH_LIMIT: usize = 4096;
 
@@ -51,15 +53,18 @@ impl Pattern {
         &self.written
     }
 
-    /// Whether it matches anywhere in the text.
+    /// Whether it matches anywhere in the text. Linear time is in the size of both: a text beyond a limit matches nothing.
     pub fn is_match(&self, text: &str) -> bool {
-        self.regex.is_match(text)
+        text.len() <= TEXT_LIMIT && self.regex.is_match(text)
     }
 }
 
 /// ECMA-262's white space and line terminators.
 const SPACE: &str =
     r"\t\n\x0B\x0C\r\x20\xA0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000\uFEFF";
+
+/// A class has to say whether a hyphen is one.
+const RANGE: &str = r"write a hyphen in a class as \-";
 
 /// From ECMA-262 to the matcher's syntax.
 fn translate(written: &str) -> Result<String, String> {
@@ -101,12 +106,21 @@ fn translate(written: &str) -> Result<String, String> {
                     'A' | 'z' | 'Z' | 'G' | 'Q' | 'E' | 'a' | 'U' | 'h' | 'R' => {
                         return Err(format!(r"\{escaped} is no escape of ECMA-262"));
                     }
+                    // To the matcher these would be the edges of words.
+                    '<' | '>' => {
+                        out.push(escaped);
+                        continue;
+                    }
                     other => {
                         out.push('\\');
                         out.push(other);
                         continue;
                     }
                 };
+                let after: Vec<char> = chars.clone().take(2).collect();
+                if class && after.first() == Some(&'-') && after.get(1) != Some(&']') {
+                    return Err(RANGE.to_owned());
+                }
                 let negated = escaped.is_ascii_uppercase();
                 match (class, negated) {
                     (true, false) => out.push_str(inner),
@@ -133,8 +147,14 @@ fn translate(written: &str) -> Result<String, String> {
                 out.push('\\');
                 out.push(c);
             }
-            '-' if class && chars.peek() == Some(&'-') => {
-                return Err("write a hyphen in a class as \\-".to_owned());
+            '-' if class => {
+                let after: Vec<char> = chars.clone().take(2).collect();
+                let shorthand =
+                    matches!(after.as_slice(), ['\\', 'd' | 'D' | 'w' | 'W' | 's' | 'S']);
+                if after.first() == Some(&'-') || (shorthand && !out.ends_with(['[', '^'])) {
+                    return Err(RANGE.to_owned());
+                }
+                out.push('-');
             }
             '(' if !class && chars.peek() == Some(&'?') => {
                 let rest: String = chars.clone().skip(1).take(2).collect();
@@ -174,6 +194,9 @@ mod tests {
         assert!(matches(r"^\cC$", "\u{3}") && !matches(r"^a.b$", "a\u{2028}b"));
         assert!(matches(r"a/b\/c", "a/b/c") && matches(r"^\p{L}+$", "née"));
         assert!(!matches("^abc$", "abc\n") && matches("es", "expression"));
+        assert!(
+            matches(r"^\<b\>$", "<b>") && matches(r"^[\w-]+$", "a-b") && matches(r"^[-\d]+$", "-1")
+        );
         assert!(!matches("[]", "x") && matches("^[^]$", "\n"));
     }
 
@@ -191,6 +214,8 @@ mod tests {
             "(",
             r"\Z",
             "\\",
+            r"[\w-z]",
+            r"[+-\d]",
         ] {
             assert!(Pattern::new(pattern).is_err(), "{pattern}");
         }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::datum::Datum;
 use crate::format::Format;
@@ -121,8 +121,8 @@ pub struct About {
     pub classification: Option<Classification>,
 }
 
-/// Who may see a column's values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who may see a column's values, the strictest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Classification {
     Public,
     Internal,
@@ -304,7 +304,8 @@ impl Schema {
         })
     }
 
-    /// Every assertion that holds without conditions: its own, and those behind `allOf` and `$ref`.
+    /// Every assertion that holds of what is not null without conditions: its own, and those behind `allOf`, `$ref`, and
+    /// the alternative of null.
     pub fn unconditional(&self) -> Vec<&Assertion> {
         let mut all = Vec::new();
         self.collect(&mut all);
@@ -316,7 +317,10 @@ impl Schema {
             match assertion {
                 Assertion::AllOf(schemas) => schemas.iter().for_each(|s| s.collect(all)),
                 Assertion::Ref(schema) => schema.collect(all),
-                other => all.push(other),
+                other => {
+                    or_null(other).into_iter().for_each(|s| s.collect(all));
+                    all.push(other);
+                }
             }
         }
     }
@@ -337,7 +341,7 @@ impl Schema {
         let others = self.assertions.iter().flat_map(|assertion| match assertion {
             Assertion::Ref(schema) => std::slice::from_ref(schema.as_ref()),
             Assertion::AllOf(schemas) => schemas,
-            _ => &[],
+            other => or_null(other).map(std::slice::from_ref).unwrap_or_default(),
         });
         others.fold(self.about.clone(), |about, other| about.or(other.about()))
     }
@@ -353,9 +357,18 @@ impl About {
             name: self.name.or(other.name),
             unit: self.unit.or(other.unit),
             logical: self.logical.or(other.logical),
-            classification: self.classification.or(other.classification),
+            // Of two, the stricter.
+            classification: self.classification.max(other.classification),
         }
     }
+}
+
+/// The only alternative to null, where there is one.
+pub(crate) fn or_null(assertion: &Assertion) -> Option<&Schema> {
+    let (Assertion::AnyOf(schemas) | Assertion::OneOf(schemas)) = assertion else { return None };
+    let mut others = schemas.iter().filter(|s| !Types::NULL.has(s.types()));
+    let only = others.next().filter(|_| schemas.len() > 1)?;
+    others.next().is_none().then_some(only)
 }
 
 /// Where a schema stands.
@@ -374,8 +387,11 @@ pub(crate) enum Place {
 const EXPANSION_LIMIT: usize = 4 << 20;
 /// Levels of schemas in schemas.
 const DEPTH_LIMIT: usize = 64;
-/// Distinct patterns of a document.
-const PATTERN_LIMIT: usize = 500;
+/// Distinct patterns of a document, and how many may be wrong before no more are tried.
+const PATTERN_LIMIT: usize = 200;
+const WRONG_PATTERN_LIMIT: usize = 20;
+/// Properties of one object.
+const PROPERTY_LIMIT: usize = 2000;
 
 /// Keywords that say something to people only.
 const ANNOTATIONS: [&str; 6] =
@@ -440,7 +456,7 @@ impl<'d> Reader<'d> {
         let mut all = Vec::new();
         self.definitions(node);
         if let Some(target) = node.take("$ref") {
-            all.extend(self.reference(node, &target).map(|s| Assertion::Ref(Box::new(s))));
+            all.extend(self.reference(node, &target, place).map(|s| Assertion::Ref(Box::new(s))));
         }
         all.extend(types(node).map(Assertion::Type));
         values(node, &mut all);
@@ -455,9 +471,7 @@ impl<'d> Reader<'d> {
     /// Definitions are read where they are used; here they are only held against the language.
     fn definitions(&mut self, node: &mut Node<'_>) {
         let Some(mut definitions) = node.child("$defs") else { return };
-        let names: Vec<_> = definitions.map.keys().cloned().collect();
-        for name in names {
-            let Some(value) = definitions.take(&name) else { continue };
+        for (name, value) in std::mem::take(&mut definitions.map) {
             let pointer = definitions.at(&name);
             // A definition that refers to itself is found from here: it is being read already.
             self.open.push(pointer.clone());
@@ -466,7 +480,7 @@ impl<'d> Reader<'d> {
         }
     }
 
-    fn reference(&mut self, node: &mut Node<'_>, target: &Value) -> Option<Schema> {
+    fn reference(&mut self, node: &mut Node<'_>, target: &Value, place: Place) -> Option<Schema> {
         let Some(target) = target.as_str() else {
             node.refuse("$ref", "must be a string");
             return None;
@@ -495,15 +509,17 @@ impl<'d> Reader<'d> {
             );
             return None;
         }
+        if self.expanded > EXPANSION_LIMIT {
+            return None;
+        }
         self.expanded += weight(found);
         if self.expanded > EXPANSION_LIMIT {
-            if self.expanded - weight(found) <= EXPANSION_LIMIT {
-                node.refuse("$ref", "the document's references expand to more than can be read");
-            }
+            node.refuse("$ref", "the document's references expand to more than can be read");
             return None;
         }
         self.open.push(pointer.clone());
-        let schema = self.read(found.clone(), pointer, Place::Column, node.findings);
+        let place = if place == Place::Condition { Place::Condition } else { Place::Column };
+        let schema = self.read(found.clone(), pointer, place, node.findings);
         self.open.pop();
         Some(schema)
     }
@@ -512,11 +528,13 @@ impl<'d> Reader<'d> {
         all.extend(node.count("minLength").map(Assertion::MinLength));
         all.extend(node.count("maxLength").map(Assertion::MaxLength));
         if let Some(text) = node.text("pattern") {
-            if self.patterns.len() >= PATTERN_LIMIT && !self.patterns.contains_key(&text) {
-                node.refuse(
-                    "pattern",
-                    format!("the document has more than {PATTERN_LIMIT} patterns"),
+            let wrong = self.patterns.values().filter(|p| p.is_err()).count();
+            let full = self.patterns.len() >= PATTERN_LIMIT || wrong >= WRONG_PATTERN_LIMIT;
+            if full && !self.patterns.contains_key(&text) {
+                let message = format!(
+                    "is not looked at: {PATTERN_LIMIT} patterns, or {WRONG_PATTERN_LIMIT} wrong ones, come before it"
                 );
+                node.refuse("pattern", message);
             } else {
                 let pattern =
                     self.patterns.entry(text).or_insert_with_key(|text| Pattern::new(text));
@@ -546,10 +564,14 @@ impl<'d> Reader<'d> {
 
     fn objects(&mut self, node: &mut Node<'_>, place: Place, all: &mut Vec<Assertion>) {
         if let Some(mut properties) = node.child("properties") {
-            let names: Vec<_> = properties.map.keys().cloned().collect();
-            let mut read = Vec::with_capacity(names.len());
-            for name in names {
-                if let Some(schema) = self.inner(&mut properties, &name, below(place)) {
+            let all_properties = std::mem::take(&mut properties.map);
+            let mut read = Vec::with_capacity(all_properties.len());
+            if all_properties.len() > PROPERTY_LIMIT {
+                properties.refuse("", format!("has more than {PROPERTY_LIMIT} properties"));
+            } else {
+                for (name, value) in all_properties {
+                    let pointer = properties.at(&name);
+                    let schema = self.read(value, pointer, below(place), properties.findings);
                     read.push((name, schema));
                 }
             }
@@ -568,6 +590,7 @@ impl<'d> Reader<'d> {
     }
 
     fn conditions(&mut self, node: &mut Node<'_>, place: Place, all: &mut Vec<Assertion>) {
+        let outer = place;
         let lists: [(&str, Build<Vec<Schema>>, Place); 3] = [
             ("allOf", Assertion::AllOf, place),
             ("anyOf", Assertion::AnyOf, Place::Condition),
@@ -583,7 +606,13 @@ impl<'d> Reader<'d> {
                 node.refuse(keyword, "must have at least one schema");
             }
             let at = node.at(keyword);
-            let place = if place == Place::Root { Place::Part } else { place };
+            // A schema or null: what code generators write for what may be null. It is the column's own.
+            let or_null = values.len() == 2 && values.iter().any(|v| *v == json!({"type": "null"}));
+            let place = match place {
+                Place::Root => Place::Part,
+                Place::Condition if or_null => below(outer),
+                place => place,
+            };
             let schemas = values
                 .into_iter()
                 .enumerate()

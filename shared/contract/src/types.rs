@@ -6,7 +6,7 @@ use crate::node::{Finding, segment};
 use crate::num::Num;
 use crate::schema::{About, Assertion, Classification, Logical, Schema, Types, child};
 use crate::time;
-use crate::walk::{Fault, shown};
+use crate::walk::{FAULT_LIMIT, Fault, shown};
 
 /// The type of a column or of a part of one.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +95,9 @@ impl Type {
     ///
     /// Silent on values of other JSON types, which are not valid in the first place.
     pub fn explain(&self, value: &Datum<'_>, pointer: &str, faults: &mut Vec<Fault>) {
+        if faults.len() >= FAULT_LIMIT {
+            return;
+        }
         let fits = match (self, value) {
             (Self::Int, Datum::Number(n)) => whole(*n).is_some_and(|n| i32::try_from(n).is_ok()),
             (Self::Long, Datum::Number(n)) => whole(*n).is_some_and(|n| i64::try_from(n).is_ok()),
@@ -105,8 +108,9 @@ impl Type {
             (Self::Date, Datum::Text(text)) => time::date(text).is_some(),
             (Self::Timestamp, Datum::Text(text)) => time::date_time(text).is_some(),
             (Self::Struct(fields), Datum::Object(_)) => {
+                let own = value.properties();
                 for field in fields {
-                    if let Some(value) = value.get(&field.source) {
+                    if let Some(value) = own.get(&field.source) {
                         field.ty.explain(value, &child(pointer, &field.source), faults);
                     }
                 }
@@ -157,9 +161,16 @@ const NESTING_LIMIT: usize = 16;
 pub(crate) fn columns(row: &Schema, findings: &mut Vec<Finding>) -> Vec<Field> {
     let mut derivation = Derivation { findings, columns: 0 };
     let fields = derivation.fields(&[row], "", 0);
-    derivation.undeclared(row, &fields);
+    if derivation.columns <= FIELD_LIMIT {
+        derivation.undeclared(row, &fields);
+    }
     derivation.slips(row, Types::OBJECT);
     fields
+}
+
+/// What a condition on a row says of properties that have no column is a finding.
+pub(crate) fn declared(condition: &Schema, fields: &[Field], findings: &mut Vec<Finding>) {
+    Derivation { findings, columns: 0 }.undeclared(condition, fields);
 }
 
 struct Derivation<'a> {
@@ -271,6 +282,7 @@ impl Derivation<'_> {
         let nullable = schemas.iter().all(|s| s.holds(&Datum::Null));
         let types = types.without(Types::NULL);
         if about.logical == Some(Logical::Json) {
+            schemas.iter().for_each(|s| self.plain(s));
             return Some((Type::Json, nullable));
         }
         if types.is_none() {
@@ -339,6 +351,27 @@ impl Derivation<'_> {
         Some((ty, nullable))
     }
 
+    /// Inside a column of JSON nothing is a column.
+    fn plain(&mut self, schema: &Schema) {
+        for assertion in &schema.assertions {
+            let inner: Vec<&Schema> = match assertion {
+                Assertion::Items(items) => vec![items],
+                Assertion::Properties(properties) => properties.iter().map(|(_, s)| s).collect(),
+                _ => Vec::new(),
+            };
+            for inner in inner {
+                let About { name, unit, logical, classification, .. } = &inner.about;
+                if name.is_some() || unit.is_some() || logical.is_some() || classification.is_some()
+                {
+                    let at = child(&inner.pointer, "x-sluicegate");
+                    self.refuse(at, "describes a column: inside a column of JSON there is none");
+                }
+                self.plain(inner);
+            }
+            parts(assertion).into_iter().for_each(|part| self.plain(part));
+        }
+    }
+
     /// A keyword about other types than the column's is a slip of the pen, in a condition too.
     fn slips(&mut self, schema: &Schema, types: Types) {
         for assertion in &schema.assertions {
@@ -357,8 +390,10 @@ impl Derivation<'_> {
             None if whole => Type::Long,
             Some(Logical::Int) if whole => Type::Int,
             Some(Logical::Long) if whole => Type::Long,
-            None | Some(Logical::Double) => Type::Double,
-            Some(Logical::Float) => Type::Float,
+            None => Type::Double,
+            // A column of doubles would take what is no integer, once it is rounded.
+            Some(Logical::Double) if !whole => Type::Double,
+            Some(Logical::Float) if !whole => Type::Float,
             Some(Logical::Decimal { precision, scale }) => Type::Decimal { precision, scale },
             Some(other) => {
                 self.refuse(pointer, format!("logicalType {other:?} is not for {types}"));
@@ -465,7 +500,9 @@ pub fn snake_case(name: &str) -> String {
 
 /// A field's place in a row without the numbers of list items: `lines/*/price`, for identities that outlive rows.
 pub fn path(parent: &str, source: &str) -> String {
-    let segment = segment(source).replace('*', "~2");
+    // A name of nothing would make a child's place that of the root's own.
+    let segment =
+        if source.is_empty() { "~3".to_owned() } else { segment(source).replace('*', "~2") };
     if parent.is_empty() { segment } else { format!("{parent}/{segment}") }
 }
 

@@ -1,6 +1,6 @@
 //! A contract as the lake keeps it: `contracts/<dataset>/<version>.json`, immutable, and the pointer to the current one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -96,6 +96,9 @@ pub struct Version {
     pub field_ids: BTreeMap<String, i32>,
     /// The highest id ever given out; ids are never used twice.
     pub last_field_id: i32,
+    /// Ids that rows of some version, up to this one, may lack: the table does not require them.
+    #[serde(default)]
+    pub lacking: BTreeSet<i32>,
     pub document: Value,
 }
 
@@ -122,6 +125,9 @@ pub enum VersionError {
     Lower { new: String, current: String },
     #[error(transparent)]
     Breaking(#[from] Refusal),
+    /// Nothing can follow it, for its columns' ids would be lost.
+    #[error("the current version {version} cannot be read any more:\n{findings}")]
+    Unreadable { version: String, findings: Findings },
 }
 
 impl Version {
@@ -148,12 +154,29 @@ impl Version {
                 let current = previous.version.clone();
                 return Err(VersionError::Lower { new: contract.version, current });
             }
-            // One that is not read any more could not have been broken.
-            if let Ok(old) = previous.contract() {
-                diff(&old, &contract).permitted(&old, &contract)?;
-            }
         }
-        let (field_ids, last_field_id) = number_fields(&contract.fields, previous);
+        let before = match previous {
+            None => None,
+            Some(previous) => {
+                let old = previous.contract().map_err(|findings| VersionError::Unreadable {
+                    version: previous.version.clone(),
+                    findings,
+                })?;
+                diff(&old, &contract).permitted(&old, &contract)?;
+                Some(old)
+            }
+        };
+        let before = before.as_ref().map(|old| old.fields.as_slice()).unwrap_or_default();
+        let (field_ids, last_field_id) = number_fields(&contract.fields, before, previous);
+        let mut lacking = previous.map(|p| p.lacking.clone()).unwrap_or_default();
+        let always = always_present(&contract.fields, &field_ids);
+        // What is new was not there before, and what may be absent now may be so in files for ever.
+        let first_new = previous.map_or(FIRST_FIELD_ID, |p| p.last_field_id + 1);
+        lacking.extend(
+            field_ids
+                .values()
+                .filter(|id| !always.contains(id) || (previous.is_some() && **id >= first_new)),
+        );
         Ok(Some(Self {
             v: Self::FORMAT,
             sequence: previous.map_or(1, |p| p.sequence + 1),
@@ -161,6 +184,7 @@ impl Version {
             upload: upload.to_owned(),
             field_ids,
             last_field_id,
+            lacking,
             document,
         }))
     }
@@ -197,15 +221,47 @@ fn rank(version: &str) -> Vec<u32> {
 }
 
 /// Ids for the fields: the previous version's where older files stay readable, new ones otherwise.
-fn number_fields(fields: &[Field], previous: Option<&Version>) -> (BTreeMap<String, i32>, i32) {
-    let before = previous.and_then(|p| p.contract().ok()).map(|c| c.fields).unwrap_or_default();
+fn number_fields(
+    fields: &[Field],
+    before: &[Field],
+    previous: Option<&Version>,
+) -> (BTreeMap<String, i32>, i32) {
     let mut numbering = Numbering {
         before: previous.map(|p| &p.field_ids),
         ids: BTreeMap::new(),
         last: previous.map_or(FIRST_FIELD_ID - 1, |p| p.last_field_id),
     };
-    numbering.fields("", fields, Some(&before));
+    numbering.fields("", fields, Some(before));
     (numbering.ids, numbering.last)
+}
+
+/// The ids of what is there in every row, or in every value of what it is a part of.
+fn always_present(fields: &[Field], ids: &BTreeMap<String, i32>) -> BTreeSet<i32> {
+    fn fields_of(fields: &[Field], parent: &str, found: &mut dyn FnMut(&str)) {
+        for field in fields {
+            let at = path(parent, &field.source);
+            if field.always_present() {
+                found(&at);
+            }
+            inside(&field.ty, &at, found);
+        }
+    }
+    fn inside(ty: &Type, at: &str, found: &mut dyn FnMut(&str)) {
+        match ty {
+            Type::Struct(fields) => fields_of(fields, at, found),
+            Type::List(element) => {
+                let at = items_path(at);
+                if !element.nullable {
+                    found(&at);
+                }
+                inside(&element.ty, &at, found);
+            }
+            _ => {}
+        }
+    }
+    let mut always = BTreeSet::new();
+    fields_of(fields, "", &mut |at| always.extend(ids.get(at)));
+    always
 }
 
 struct Numbering<'a> {

@@ -5,7 +5,7 @@
 
 use crate::datum::Datum;
 use crate::node::segment;
-use crate::schema::{Assertion, Schema};
+use crate::schema::{Assertion, Schema, or_null};
 
 /// One broken rule of one value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Fault {
 }
 
 /// Faults of one value that are looked for.
-const FAULT_LIMIT: usize = 32;
+pub(crate) const FAULT_LIMIT: usize = 32;
 /// Characters of an offending value that are shown.
 const SHOWN: usize = 60;
 
@@ -62,12 +62,18 @@ fn holds(assertion: &Assertion, value: &Datum<'_>) -> bool {
         (A::MaxItems(most), Datum::Array(items)) => items.len() as u64 <= *most,
         (A::UniqueItems, Datum::Array(items)) => twice(items).is_none(),
         (A::Properties(properties), Datum::Object(_)) => {
-            properties.iter().all(|(name, schema)| value.get(name).is_none_or(|v| schema.holds(v)))
+            let own = value.properties();
+            properties.iter().all(|(name, schema)| own.get(name).is_none_or(|v| schema.holds(v)))
         }
-        (A::Required(names), Datum::Object(_)) => names.iter().all(|n| value.get(n).is_some()),
-        (A::DependentRequired(pairs), Datum::Object(_)) => pairs.iter().all(|(name, needed)| {
-            value.get(name).is_none() || needed.iter().all(|n| value.get(n).is_some())
-        }),
+        (A::Required(names), Datum::Object(_)) => {
+            let own = value.properties();
+            names.iter().all(|name| own.get(name).is_some())
+        }
+        (A::DependentRequired(pairs), Datum::Object(_)) => {
+            let own = value.properties();
+            let there = |name: &String| own.get(name).is_some();
+            pairs.iter().all(|(name, needed)| !there(name) || needed.iter().all(there))
+        }
         (A::MinProperties(least), Datum::Object(all)) => all.len() as u64 >= *least,
         (A::MaxProperties(most), Datum::Object(all)) => all.len() as u64 <= *most,
         (A::AllOf(schemas), value) => schemas.iter().all(|s| s.holds(value)),
@@ -92,18 +98,23 @@ fn explain(assertion: &Assertion, value: &Datum<'_>, pointer: &str, faults: &mut
     match (assertion, value) {
         (A::Items(schema), Datum::Array(items)) => {
             for (i, item) in items.iter().enumerate() {
-                schema.explain(item, &format!("{pointer}/{i}"), faults);
+                if faults.len() < FAULT_LIMIT {
+                    schema.explain(item, &format!("{pointer}/{i}"), faults);
+                }
             }
         }
         (A::Properties(properties), Datum::Object(_)) => {
+            let own = value.properties();
             for (name, schema) in properties {
-                if let Some(value) = value.get(name) {
+                if let Some(value) = own.get(name) {
                     schema.explain(value, &at(name), faults);
                 }
             }
         }
         (A::Required(names), Datum::Object(_)) => {
-            let absent = names.iter().filter(|n| value.get(n).is_none());
+            let own = value.properties();
+            let absent = names.iter().filter(|n| own.get(n).is_none());
+            let absent = absent.take(FAULT_LIMIT);
             faults.extend(absent.map(|n| missing(n, "required", "must be there".to_owned())));
         }
         (A::DependentRequired(pairs), Datum::Object(_)) => {
@@ -122,6 +133,10 @@ fn explain(assertion: &Assertion, value: &Datum<'_>, pointer: &str, faults: &mut
             if let Some(schema) = branch {
                 schema.explain(value, pointer, faults);
             }
+        }
+        // Of one alternative to null, its own reasons say more than that it is not met.
+        (assertion, value) if or_null(assertion).is_some() && !matches!(value, Datum::Null) => {
+            or_null(assertion).into_iter().for_each(|s| s.explain(value, pointer, faults));
         }
         (assertion, value) if !holds(assertion, value) => faults.push(Fault {
             pointer: pointer.to_owned(),

@@ -5,7 +5,7 @@ use sluicegate_contract::{self as contract, Contract, Grain, Lineage, Version, i
 use crate::iceberg::schema::{Field, Schema, Transform, Type};
 use crate::proposal::PartitionBy;
 
-/// The table's schema: the contract's columns, then ours.
+/// The table's schema: the contract's columns, then ours. What older files may lack is not required.
 pub fn table_schema(contract: &Contract, version: &Version) -> Schema {
     let mut columns = fields(&contract.fields, "", version);
     columns.extend(Lineage::of(contract).iter().map(|lineage| Field {
@@ -25,7 +25,7 @@ fn fields(declared: &[contract::Field], parent: &str, version: &Version) -> Vec<
         Field {
             id: version.field_id(&at),
             name: field.name.clone(),
-            required: field.always_present(),
+            required: field.always_present() && !version.lacking.contains(&version.field_id(&at)),
             ty: table_type(&field.ty, &at, version),
             doc: match (&field.description, &field.unit) {
                 (Some(text), Some(unit)) => Some(format!("{text} [{unit}]")),
@@ -55,7 +55,7 @@ fn table_type(ty: &contract::Type, at: &str, version: &Version) -> Type {
             let at = items_path(at);
             Type::List {
                 id: version.field_id(&at),
-                required: !element.nullable,
+                required: !element.nullable && !version.lacking.contains(&version.field_id(&at)),
                 element: Box::new(table_type(&element.ty, &at, version)),
             }
         }

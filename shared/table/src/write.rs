@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::Serialize;
-use sluicegate_contract::{Contract, FIRST_FIELD_ID, Version};
+use sluicegate_contract::{Contract, Version};
 use sluicegate_lake::cas::{Creation, Writer};
 use sluicegate_lake::{Dataset, RawId, Store, keys};
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use crate::iceberg::FormatError;
 use crate::iceberg::list::{self, ManifestFile};
 use crate::iceberg::manifest::{self, Entry, Status};
 use crate::iceberg::metadata::{Snapshot, TableMetadata};
-use crate::iceberg::schema::{PartitionSpec, Schema};
+use crate::iceberg::schema::PartitionSpec;
 use crate::ledger::{Ledger, Record, State};
 use crate::mapping::{partition_by, table_schema};
 use crate::plan::{PartitionChange, Plan};
@@ -135,8 +135,6 @@ impl NewTree<'_> {
         let Some(metadata) = &view.metadata else {
             let unpartitioned = PartitionSpec { id: 0, fields: Vec::new() };
             let location = store.uri(&keys::table(dataset));
-            // What is in its first files may have been staged before this version of the contract.
-            let schema = if version.sequence > 1 { optional(schema) } else { schema };
             let empty =
                 TableMetadata::new(uuid, location, schema, unpartitioned, now.as_millisecond());
             let mut metadata = empty.with_spec(by);
@@ -149,7 +147,7 @@ impl NewTree<'_> {
         if version.sequence <= view.contract_sequence() {
             return logged;
         }
-        logged.with_schema(loosened(schema, metadata.current_schema()))
+        logged.with_schema(schema)
     }
 
     /// The pages of the new snapshot, in order: those that the plan leaves alone, and those it changes, cut to size.
@@ -318,19 +316,4 @@ fn snapshot_id(uuid: Uuid) -> i64 {
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>, CommitError> {
     serde_json::to_vec(value).map_err(|e| CommitError::Corrupt(e.to_string()))
-}
-
-/// A schema that asks nothing of files that are older than it.
-fn optional(mut schema: Schema) -> Schema {
-    schema.require(&|id| id < FIRST_FIELD_ID);
-    schema
-}
-
-/// A schema under which files of the one before can be read: what they may lack is not required.
-fn loosened(mut schema: Schema, before: Option<&Schema>) -> Schema {
-    if let Some(before) = before {
-        let required = before.required_ids();
-        schema.require(&|id| required.contains(&id));
-    }
-    schema
 }

@@ -3,8 +3,6 @@
 //! Guarantees: a field is its id; its name may change. JSON is Iceberg's own. Fails only in reading JSON that names a
 //! type or transform this module does not have.
 
-use std::collections::BTreeSet;
-
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
@@ -132,42 +130,6 @@ impl Schema {
     /// The highest field id in use; 0 without fields.
     pub fn last_id(&self) -> i32 {
         last_of(&self.fields)
-    }
-
-    /// The ids of everything required, at any depth.
-    pub fn required_ids(&self) -> BTreeSet<i32> {
-        let mut ids = BTreeSet::new();
-        let mut copy = self.fields.clone();
-        visit(&mut copy, &mut |id, required| {
-            if *required {
-                ids.insert(id);
-            }
-        });
-        ids
-    }
-
-    /// Makes optional, at any depth, whatever may not be required.
-    pub fn require(&mut self, may: &dyn Fn(i32) -> bool) {
-        visit(&mut self.fields, &mut |id, required| *required &= may(id));
-    }
-}
-
-/// Calls back for every field and list item with its id and whether it is required.
-fn visit(fields: &mut [Field], each: &mut dyn FnMut(i32, &mut bool)) {
-    for field in fields {
-        each(field.id, &mut field.required);
-        visit_type(&mut field.ty, each);
-    }
-}
-
-fn visit_type(ty: &mut Type, each: &mut dyn FnMut(i32, &mut bool)) {
-    match ty {
-        Type::Struct(fields) => visit(fields, each),
-        Type::List { id, required, element } => {
-            each(*id, required);
-            visit_type(element, each);
-        }
-        _ => {}
     }
 }
 
