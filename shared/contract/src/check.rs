@@ -790,6 +790,12 @@ fn strings(assertion: &Assertion, array: &StringArray) -> Found {
     Found::exactly(match assertion {
         Assertion::MinLength(n) => lengths(array, |length| length < count(*n)),
         Assertion::MaxLength(n) => lengths(array, |length| length > count(*n)),
+        Assertion::Pattern(pattern) if pattern.is_cheap() => {
+            let is_bad = |v: Option<&str>| v.is_some_and(|v| !pattern.is_match(v));
+            let bad: Vec<usize> =
+                array.iter().enumerate().filter(|(_, v)| is_bad(*v)).map(|(row, _)| row).collect();
+            (!bad.is_empty()).then(|| rows(array.len(), bad))
+        }
         Assertion::Pattern(pattern) => texts(array, |v| !pattern.is_match(v)),
         Assertion::Format(format) => texts(array, |v| !format.is_match(v)),
         _ => None,

@@ -25,6 +25,7 @@ mod num;
 mod pattern;
 pub mod sample;
 mod schema;
+mod shape;
 pub mod time;
 mod types;
 mod verdict;

@@ -5,6 +5,8 @@
 
 use regex::{Regex, RegexBuilder};
 
+use crate::shape::Shape;
+
 /// Compiled size of one pattern.
 const SIZE_LIMIT: usize = 1 << 18;
 /// Bytes of a text that is matched.
@@ -17,6 +19,7 @@ const LENGTH_LIMIT: usize = 4096;
 pub struct Pattern {
     written: String,
     regex: Regex,
+    shape: Option<Shape>,
 }
 
 impl PartialEq for Pattern {
@@ -31,21 +34,27 @@ impl Pattern {
         if written.len() > LENGTH_LIMIT {
             return Err(format!("it has more than {LENGTH_LIMIT} bytes"));
         }
-        let regex = RegexBuilder::new(&translate(written)?)
-            .size_limit(SIZE_LIMIT)
-            .nest_limit(50)
-            .build()
-            .map_err(|error| {
-                let reason = error.to_string();
-                reason
-                    .lines()
-                    .last()
-                    .unwrap_or_default()
-                    .trim()
-                    .trim_start_matches("error: ")
-                    .to_owned()
-            })?;
-        Ok(Self { written: written.to_owned(), regex })
+        let translated = translate(written)?;
+        let regex =
+            RegexBuilder::new(&translated).size_limit(SIZE_LIMIT).nest_limit(50).build().map_err(
+                |error| {
+                    let reason = error.to_string();
+                    reason
+                        .lines()
+                        .last()
+                        .unwrap_or_default()
+                        .trim()
+                        .trim_start_matches("error: ")
+                        .to_owned()
+                },
+            )?;
+        let shape = Shape::of(&translated);
+        Ok(Self { written: written.to_owned(), regex, shape })
+    }
+
+    /// Whether matching is as cheap as remembering would be.
+    pub(crate) fn is_cheap(&self) -> bool {
+        self.shape.is_some()
     }
 
     /// As it was written.
@@ -55,6 +64,9 @@ impl Pattern {
 
     /// Whether it matches anywhere in the text. Linear time is in the size of both: a text beyond a limit matches nothing.
     pub fn is_match(&self, text: &str) -> bool {
+        if let Some(shape) = &self.shape {
+            return shape.is_match(text);
+        }
         text.len() <= TEXT_LIMIT && self.regex.is_match(text)
     }
 }
