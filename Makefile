@@ -90,11 +90,12 @@ sam-local: setup $(LOCAL)/sam.ready
 	PATH="$(CURDIR)/$(LOCAL)/sam/bin:$$PATH" infra/sam-local.sh
 
 # The tables of docs/benchmarks.md. Optimised as deployed: fat LTO takes minutes a binary.
-bench: setup $(LOCAL)/bench.ready
+bench: setup $(LOCAL)/bench.ready $(LOCAL)/flights.ready $(LOCAL)/pandera.ready
 	cargo build --locked --release -p sluicegate-land -p sluicegate-stage -p sluicegate-promote -p sluicegate-replay -p sluicegate-table \
-		--bins --example stage_file --example commit_cost
+		-p sluicegate-audit --bins --example stage_file --example commit_cost --example contract_speed
 	@$(RUN) bench.coldstart
 	@$(RUN) bench.lineitem
+	@$(RUN) bench.contract
 	@target/release/examples/commit_cost 1000 10000 100000 1000000
 
 $(LOCAL)/bench.ready: requirements/bench.txt $(LOCAL)/readers.ready

@@ -120,7 +120,8 @@ fn print(checked: &Checked) {
     broken.sort_by_key(|(_, rows)| std::cmp::Reverse(**rows));
     let width = broken.iter().map(|(rule, _)| rule.chars().count()).max().unwrap_or_default();
     for (rule, rows) in broken.iter().take(20) {
-        say!("  {rule:<width$}  {rows:>10} rows");
+        let unit = if **rows == 1 { "row" } else { "rows" };
+        say!("  {rule:<width$}  {rows:>10} {unit}");
     }
     for row in first_bad_rows {
         say!("");

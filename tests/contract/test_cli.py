@@ -99,7 +99,7 @@ def test_junit_is_xml_that_names_what_failed(run, strict: Path, tmp_path: Path) 
         assert (int(suite.get("tests")), int(suite.get("failures"))) == (len(cases), len(failed))
         assert failed == {good: set(), bad: {"verdict", "origin", "month", "distance", "carrier", "row"}, rejected: {"verdict"}}[suite]
     [origin] = [case for case in bad if case.get("name") == "origin"]
-    assert origin.find("failure").get("message") == "enum: 1 rows"
+    assert origin.find("failure").get("message").startswith("enum: 1 row")
 
 
 def marked(done: Done) -> list[tuple[str, str]]:
@@ -176,6 +176,7 @@ def test_hostile_contracts_are_refused_within_bounds(run, document: hostile.Host
     assert run("check", "--contract", path, GOOD, limits=LIMITS).returncode == 2
 
 
+@pytest.mark.skipif(resource.RLIMIT_AS not in LIMITS, reason="this system bounds no memory")
 def test_the_bounds_would_be_noticed(run) -> None:
     assert run("contract", "lint", path_of("flights"), limits={resource.RLIMIT_AS: 8 << 20}).returncode != 0
 
