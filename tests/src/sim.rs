@@ -186,6 +186,7 @@ impl Sim {
             },
             "x-sluicegate": {
                 "version": format!("{}.0.0", self.contracts),
+                "breaking": "the second one is narrower",
                 "team": {"name": "simulation"},
                 "format": {"type": "csv"},
                 "event_time": {"column": "at", "max_ahead": "P365D"},

@@ -68,6 +68,9 @@ pub(crate) fn infer(arguments: &Infer) -> Result<ExitCode, Failure> {
         draft = drafted(arguments, SourceFormat::Csv { delimiter: *delimiter, null_tokens })?;
     }
     let rows = draft.rows();
+    if rows == 0 {
+        return Err("the files have no rows to draft from".into());
+    }
     let document = draft.finish();
     say!("{document:#}");
     eprintln!("drafted from {rows} rows: name the team, say what the columns mean, then lint");
@@ -111,6 +114,10 @@ fn cells(reader: impl Read, delimiter: u8, rows: u64, draft: &mut Draft) -> Resu
         csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(reader);
     let header = reader.headers()?.clone();
     let names: Vec<&str> = header.iter().map(|n| n.trim_start_matches('\u{feff}')).collect();
+    let distinct: std::collections::BTreeSet<_> = names.iter().collect();
+    if distinct.len() < names.len() {
+        return Err("two columns have the same name".into());
+    }
     let mut record = csv::StringRecord::new();
     let mut read = 0;
     while read < rows && reader.read_record(&mut record)? {

@@ -1,9 +1,9 @@
 //! Rows a second of the contract's checks, beside the `jsonschema` crate's row by row, in one run on one thread.
 //!
-//!     contract_speed CONTRACT FILE [RUNS]
+//!     contract_speed CONTRACT FILE [RUNS [alone]]
 //!
 //! Prints one JSON line of nanoseconds a row, medians: `check` alone over rows that are decoded already, and `whole`
-//! from bytes to a verdict; `oracle_check` and `oracle_whole` for JSON Lines.
+//! from bytes to a verdict; `oracle_check` and `oracle_whole` for JSON Lines, unless it is to run `alone`.
 
 #![allow(
     clippy::unwrap_used,
@@ -63,6 +63,7 @@ fn main() {
     let document = std::fs::read(arguments.next().expect("a contract")).unwrap();
     let bytes = std::fs::read(arguments.next().expect("a file")).unwrap();
     let runs = arguments.next().map_or(5, |n| n.parse().unwrap());
+    let alone = arguments.next().is_some();
     let version = Version::next(&document, None, "u").unwrap().unwrap();
     let contract = version.contract().unwrap();
     let landed = "2026-01-01T00:00:00Z".parse().unwrap();
@@ -96,7 +97,7 @@ fn main() {
         black_box(audit(bytes.as_slice(), &rules, &mut sink).unwrap());
     });
     let mut report = json!({"rows": rows, "check": check, "whole": whole});
-    if matches!(contract.format, RowFormat::Jsonl(_)) {
+    if matches!(contract.format, RowFormat::Jsonl(_)) && !alone {
         let document: Value = serde_json::from_slice(&document).unwrap();
         let oracle = jsonschema::options()
             .with_draft(jsonschema::Draft::Draft202012)

@@ -174,7 +174,7 @@ impl<'a, R: Read> Csv<'a, R> {
                 "header",
                 format!(
                     "the header {} lacks {} required columns: {listed}{hint}",
-                    quote(&text),
+                    quote(&names.join(",")),
                     missing.len()
                 ),
             ));
@@ -461,11 +461,12 @@ impl<R: Read> Decoder for Csv<'_, R> {
                     },
                     Some(value) => Cell::Text(value),
                 };
-                if !column.append(&cell) {
+                let mut doubt = false;
+                if !column.append(&cell, &mut doubt) {
                     *bad = true;
                     chunk.blamed.entry(row).or_insert(index);
                 }
-                if column.take_doubt() {
+                if doubt {
                     chunk.doubtful.push(row);
                 }
             }

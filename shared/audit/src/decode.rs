@@ -157,8 +157,6 @@ pub(crate) struct Column {
     required: bool,
     /// Where absent and null must be told apart.
     present: Option<BooleanBufferBuilder>,
-    /// Whether a whole number came as a float, which may have been another before it was one.
-    doubt: bool,
 }
 
 enum Builder {
@@ -187,21 +185,7 @@ impl Column {
             nullable: field.nullable,
             required: field.required,
             present: told.then(|| BooleanBufferBuilder::new(rows)),
-            doubt: false,
         }
-    }
-
-    /// Whether what was appended since was exact only if it was written in few digits.
-    pub(crate) fn take_doubt(&mut self) -> bool {
-        let own = std::mem::take(&mut self.doubt);
-        let inner = match &mut self.builder {
-            Builder::Struct { columns, .. } => {
-                columns.iter_mut().fold(false, |doubt, column| column.take_doubt() | doubt)
-            }
-            Builder::List { items, .. } => items.take_doubt(),
-            _ => false,
-        };
-        own | inner
     }
 
     /// Appends nothing, for a row that is bad anyway.
@@ -234,8 +218,9 @@ impl Column {
         }
     }
 
-    /// Appends a cell; `false` if the contract does not allow it here, and then something stands in its place.
-    pub(crate) fn append(&mut self, cell: &Cell<'_>) -> bool {
+    /// Appends a cell; `false` if the contract does not allow it here, and then something stands in its place. `doubt` is
+    /// raised where a whole number came as a float, which may have been another number before it was one.
+    pub(crate) fn append(&mut self, cell: &Cell<'_>, doubt: &mut bool) -> bool {
         if let Some(present) = &mut self.present {
             present.append(!matches!(cell, Cell::Absent));
         }
@@ -248,11 +233,11 @@ impl Column {
                 self.null();
                 self.nullable
             }
-            value => self.value(value),
+            value => self.value(value, doubt),
         }
     }
 
-    fn value(&mut self, cell: &Cell<'_>) -> bool {
+    fn value(&mut self, cell: &Cell<'_>, doubt: &mut bool) -> bool {
         macro_rules! put {
             ($builder:ident, $value:expr) => {{
                 let value = $value;
@@ -270,11 +255,11 @@ impl Column {
                 }
             ),
             Builder::Long(b) => {
-                self.doubt |= matches!(cell, Cell::Number(_));
+                *doubt |= matches!(cell, Cell::Number(_));
                 put!(b, whole(cell))
             }
             Builder::Int(b) => {
-                self.doubt |= matches!(cell, Cell::Number(_));
+                *doubt |= matches!(cell, Cell::Number(_));
                 put!(b, whole(cell).and_then(|n| i32::try_from(n).ok()))
             }
             Builder::Double(b) => put!(b, number(cell)),
@@ -305,7 +290,7 @@ impl Column {
                     columns
                         .iter_mut()
                         .zip(cells)
-                        .fold(true, |good, (c, cell)| c.append(cell) & good)
+                        .fold(true, |good, (c, cell)| c.append(cell, doubt) & good)
                 }
                 _ => {
                     self.null();
@@ -317,7 +302,7 @@ impl Column {
                     valid.append_non_null();
                     let from = offsets.last().copied().unwrap_or_default();
                     offsets.push(from + i32::try_from(cells.len()).unwrap_or(i32::MAX - from));
-                    cells.iter().fold(true, |good, cell| items.append(cell) & good)
+                    cells.iter().fold(true, |good, cell| items.append(cell, doubt) & good)
                 }
                 _ => {
                     self.null();
@@ -412,7 +397,6 @@ impl Builder {
                     // An item is always there.
                     required: true,
                     present: None,
-                    doubt: false,
                 }),
                 offsets: vec![0],
                 valid: NullBufferBuilder::new(rows),

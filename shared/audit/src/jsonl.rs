@@ -170,6 +170,7 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
         let keep = self.contract.unknown_fields == UnknownFields::Keep;
         let mut extra = keep.then(StringBuilder::new);
         let bytes = std::mem::take(&mut chunk.bytes);
+        let text = std::str::from_utf8(&bytes).ok();
         let mut cells: Vec<Cell<'_>> = Vec::new();
         let mut values = 0;
         for row in 0..chunk.rows {
@@ -179,17 +180,22 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
                 break;
             }
             let span = chunk.spans.get(row).cloned().unwrap_or_default();
-            let line = bytes.get(span).unwrap_or_default();
+            let line = bytes.get(span.clone()).unwrap_or_default();
+            // Almost always the whole chunk is text.
+            let text = match text {
+                Some(text) => text.get(span),
+                None => std::str::from_utf8(line).ok(),
+            };
             cells.clear();
             cells.resize_with(columns.len(), Cell::default);
             let finds = Finds::default();
-            let read = self.shape.read(line, &mut cells, &finds);
+            let read = self.shape.read(text, &mut cells, &finds);
             values += finds.values.get();
             match read {
                 Ok(()) => {
-                    let mut good = true;
+                    let (mut good, mut doubt) = (true, false);
                     for (i, (column, cell)) in columns.iter_mut().zip(&cells).enumerate() {
-                        if !column.append(cell) {
+                        if !column.append(cell, &mut doubt) {
                             good = false;
                             chunk.blamed.entry(row).or_insert(i);
                         }
@@ -200,7 +206,6 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
                     if let Some(bad) = chunk.bad.get_mut(row) {
                         *bad = !good || refused;
                     }
-                    let doubt = columns.iter_mut().fold(false, |doubt, c| c.take_doubt() | doubt);
                     if doubt && may_be_rounded(line) {
                         chunk.doubtful.push(row);
                     }
@@ -363,11 +368,11 @@ impl<'c> Shape<'c> {
 
     fn read<'de>(
         &self,
-        line: &'de [u8],
+        text: Option<&'de str>,
         cells: &mut [Cell<'de>],
         finds: &Finds<'de>,
     ) -> Result<(), Unread> {
-        let text = std::str::from_utf8(line).map_err(|_| Unread::Text)?;
+        let text = text.ok_or(Unread::Text)?;
         let mut json = serde_json::Deserializer::from_str(text);
         let row = Row { shape: self, cells, at: &Path::Root, finds };
         json.deserialize_map(row).and_then(|()| json.end()).map_err(Unread::Json)

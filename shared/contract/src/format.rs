@@ -70,16 +70,8 @@ impl Format {
 
 fn is_email(text: &str) -> bool {
     // Almost every address is plain: words with points between them, and a host.
-    if text.is_ascii() && !text.contains(['"', '[', '(', ' ', '\\', '<']) {
-        let word = |word: &str| {
-            !word.is_empty()
-                && word
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&b))
-        };
-        return text.split_once('@').is_some_and(|(local, domain)| {
-            local.len() <= 64 && local.split('.').all(word) && is_hostname(domain)
-        });
+    if let Some(plain) = is_plain_email(text) {
+        return plain;
     }
     use email_address::{EmailAddress, Options};
     let options = Options::default().without_display_text();
@@ -96,6 +88,38 @@ fn is_email(text: &str) -> bool {
     }
 }
 
+/// Whether it is an address; `None` if it is not plain enough to be told at a glance.
+fn is_plain_email(text: &str) -> Option<bool> {
+    let bytes = text.as_bytes();
+    let at = bytes.iter().position(|b| *b == b'@')?;
+    let (local, domain) = bytes.split_at(at);
+    // Beginning, end, and what is beside a point count as points: none may be empty.
+    let mut before = b'.';
+    for byte in local {
+        match byte {
+            b'.' if before == b'.' => return Some(false),
+            b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {}
+            b'!'
+            | b'#'..=b'\''
+            | b'*'
+            | b'+'
+            | b'-'
+            | b'/'
+            | b'='
+            | b'?'
+            | b'^'..=b'`'
+            | b'{'..=b'~' => {}
+            _ => return None,
+        }
+        before = *byte;
+    }
+    let domain = domain.get(1..).unwrap_or_default();
+    if domain.first() == Some(&b'[') {
+        return None;
+    }
+    Some(local.len() <= 64 && before != b'.' && is_host(domain))
+}
+
 fn is_uuid(text: &str) -> bool {
     let bytes = text.as_bytes();
     let hyphens = [8, 13, 18, 23];
@@ -106,15 +130,31 @@ fn is_uuid(text: &str) -> bool {
 }
 
 fn is_hostname(text: &str) -> bool {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            // The third and fourth place are reserved: only `xn--` has a meaning there (RFC 5891).
-            && (label.get(2..4) != Some("--") || label.get(..2).is_some_and(|p| p.eq_ignore_ascii_case("xn")))
-    };
-    text.len() <= 253 && text.split('.').all(label)
+    is_host(text.as_bytes())
+}
+
+fn is_host(bytes: &[u8]) -> bool {
+    // A label's first place is 0; a point, and the end, want a label that did not end in a hyphen.
+    let (mut place, mut before) = (0, b'.');
+    for byte in bytes {
+        match byte {
+            b'.' if place == 0 || before == b'-' => return false,
+            b'.' => place = 0,
+            b'-' if place == 0 => return false,
+            b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'-' => place += 1,
+            _ => return false,
+        }
+        if place > 63 {
+            return false;
+        }
+        before = *byte;
+    }
+    // The third and fourth place are reserved: only `xn--` has a meaning there (RFC 5891).
+    let reserved = bytes.windows(4).enumerate().any(|(at, window)| {
+        let begins = at == 0 || at.checked_sub(1).and_then(|i| bytes.get(i)) == Some(&b'.');
+        begins && window.ends_with(b"--") && !window.eq_ignore_ascii_case(b"xn--")
+    });
+    place > 0 && before != b'-' && bytes.len() <= 253 && !reserved
 }
 
 /// `P` with years, months, weeks, days, then perhaps `T` with hours, minutes, seconds, each a whole number, in this order

@@ -15,6 +15,8 @@ use crate::types::{Field, Type, columns, declared, is_column_name};
 /// Rows longer than this are refused whatever the contract says: a row is held in memory.
 const LINE_LIMIT_MAX: u64 = 16 << 20;
 const LINE_LIMIT: u64 = 1 << 20;
+/// Examples of one kind: each is held against the whole contract.
+const EXAMPLE_LIMIT: usize = 200;
 /// Findings that are reported.
 const FINDING_LIMIT: usize = 200;
 
@@ -291,12 +293,16 @@ fn metrics(node: &mut Node<'_>, fields: &[Field], reader: &mut Reader<'_>) -> Ve
 }
 
 fn examples(node: &mut Node<'_>) -> Vec<Datum<'static>> {
-    let rows = node.take_as("examples", "a list of rows", |v| v.as_array().cloned());
+    let what = format!("a list of at most {EXAMPLE_LIMIT} rows");
+    let few = |v: &Value| v.as_array().filter(|rows| rows.len() <= EXAMPLE_LIMIT).cloned();
+    let rows = node.take_as("examples", &what, few);
     rows.unwrap_or_default().iter().map(Datum::from).collect()
 }
 
 fn counterexamples(node: &mut Node<'_>) -> Vec<Counterexample> {
-    let rows = node.take_as("counterexamples", "a list of bad rows", |v| v.as_array().cloned());
+    let what = format!("a list of at most {EXAMPLE_LIMIT} bad rows");
+    let few = |v: &Value| v.as_array().filter(|rows| rows.len() <= EXAMPLE_LIMIT).cloned();
+    let rows = node.take_as("counterexamples", &what, few);
     let at = node.at("counterexamples");
     let mut read = Vec::new();
     for (i, value) in rows.unwrap_or_default().into_iter().enumerate() {
