@@ -114,7 +114,7 @@ for name, p in contract["properties"].items():
     if "enum" in p: checks.append(pa.Check.isin(p["enum"]))
     if "minLength" in p or "maxLength" in p: checks.append(pa.Check.str_length(p.get("minLength"), p.get("maxLength")))
     if p.get("format") == "date-time":
-        dates.append(name); dtype = "datetime64[ns, UTC]"
+        dates.append(name); dtype = "datetime64[us, UTC]"
     else:
         dtypes[name] = dtype = names[kind]
     columns[name] = pa.Column(dtype, checks, nullable="null" in types or name not in contract["required"])

@@ -631,6 +631,15 @@ fn compare(
     assert!(unfit < contracts, "most contracts can be");
 }
 
+/// What a contract means, to somebody else.
+fn oracle(document: &Value) -> jsonschema::Validator {
+    jsonschema::options()
+        .with_draft(jsonschema::Draft::Draft202012)
+        .should_validate_formats(true)
+        .build(document)
+        .unwrap()
+}
+
 #[test]
 fn json_lines_have_the_verdict_of_the_oracle() {
     compare("json lines", |rng| {
@@ -638,11 +647,7 @@ fn json_lines_have_the_verdict_of_the_oracle() {
         let document = making.document();
         // Conditions may contradict the type: such a contract is refused, and that is right.
         Version::next(document.to_string().as_bytes(), None, "u").ok()?;
-        let oracle = jsonschema::options()
-            .with_draft(jsonschema::Draft::Draft202012)
-            .should_validate_formats(true)
-            .build(&document)
-            .unwrap();
+        let oracle = oracle(&document);
         let right = |row: &Value| {
             oracle.is_valid(&held(&document, row, &document)) && fits(&document, row, &document)
         };
@@ -770,11 +775,7 @@ fn csv_has_the_verdict_of_the_oracle() {
         let mut making = Making { rng, flat: true };
         let document = making.document();
         Version::next(document.to_string().as_bytes(), None, "u").ok()?;
-        let oracle = jsonschema::options()
-            .with_draft(jsonschema::Draft::Draft202012)
-            .should_validate_formats(true)
-            .build(&document)
-            .unwrap();
+        let oracle = oracle(&document);
         let properties = document["properties"].as_object().unwrap().clone();
         let names: Vec<&String> = properties.keys().collect();
         let mut text = names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(",") + "\n";

@@ -427,18 +427,9 @@ fn event_time(mut node: Node<'_>, fields: &[Field]) -> Option<EventTime> {
     if !field.always_present() {
         node.refuse("column", format!("`{column}` must be required and not null"));
     }
-    let word = match grain {
-        Grain::Hour => "hour",
-        Grain::Day => "day",
-        Grain::Month => "month",
-        Grain::None => "",
-    };
-    // Iceberg's own name of the partition's field.
-    if fields.iter().any(|f| f.name == format!("{column}_{word}")) {
-        node.refuse(
-            "column",
-            format!("its partitions are called `{column}_{word}`, as a column is"),
-        );
+    let partitions = grain.partition_name(&column);
+    if let Some(name) = partitions.filter(|name| fields.iter().any(|f| f.name == *name)) {
+        node.refuse("column", format!("its partitions are called `{name}`, as a column is"));
     }
     if grain == Grain::Hour && field.ty == Type::Date {
         node.refuse("grain", format!("`{column}` is a date: it has no hours"));

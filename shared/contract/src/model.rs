@@ -129,6 +129,19 @@ pub enum Grain {
     None,
 }
 
+impl Grain {
+    /// What Iceberg calls the field of a table's partitions by this grain of a column; `None` without partitions.
+    pub fn partition_name(self, column: &str) -> Option<String> {
+        let word = match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Month => "month",
+            Self::None => return None,
+        };
+        Some(format!("{column}_{word}"))
+    }
+}
+
 /// How long after its newest event the dataset may go without a new one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Freshness {

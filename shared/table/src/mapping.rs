@@ -65,17 +65,13 @@ fn table_type(ty: &contract::Type, at: &str, version: &Version) -> Type {
 /// How the table is partitioned, if it is.
 pub fn partition_by(contract: &Contract, version: &Version) -> Option<PartitionBy> {
     let field = contract.event_field()?;
-    let transform = match contract.event_time.as_ref()?.grain {
+    let grain = contract.event_time.as_ref()?.grain;
+    let transform = match grain {
         Grain::Hour => Transform::Hour,
         Grain::Day => Transform::Day,
         Grain::Month => Transform::Month,
         Grain::None => return None,
     };
-    let word = match transform {
-        Transform::Hour => "hour",
-        Transform::Day => "day",
-        Transform::Month => "month",
-    };
-    let name = format!("{}_{word}", field.name);
+    let name = grain.partition_name(&field.name)?;
     Some(PartitionBy { source_id: version.field_id(&path("", &field.source)), name, transform })
 }
