@@ -12,7 +12,9 @@ use std::sync::Arc;
 use arrow::array::StringBuilder;
 use csv_core::ReadRecordResult;
 use sluicegate_contract::check::tells_absent_from_null;
-use sluicegate_contract::{Contract, CsvFormat, Datum, Encoding, Reason, Type, UnknownFields};
+use sluicegate_contract::{
+    Contract, CsvFormat, Datum, Encoding, Reason, Type, UnknownFields, pointer,
+};
 
 use crate::cell;
 use crate::decode::{
@@ -360,7 +362,7 @@ impl<R: Read> Csv<'_, R> {
                 let Some(text) = cell(row, *place).filter(|text| !nulls.has(text)) else {
                     continue;
                 };
-                let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+                let pointer = pointer::child("", name);
                 unknown.cell(first + row as u64, &pointer, text);
                 let text = serde_json::to_string(text).unwrap_or_default();
                 strangers.push((pointer, text.into()));
@@ -470,7 +472,7 @@ impl<R: Read> Decoder for Csv<'_, R> {
                     chunk.doubtful.push(row);
                 }
             }
-            chunk.columns.push(column.finish());
+            chunk.columns.push(column.finish()?);
         }
         let keep = self.contract.unknown_fields == UnknownFields::Keep;
         if keep || !self.strangers.is_empty() {

@@ -14,6 +14,7 @@ use arrow::array::{
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, FieldRef, Fields};
+use arrow::error::ArrowError;
 use sluicegate_contract::check::{Present, Vector, data_type};
 use sluicegate_contract::{Contract, Datum, Field, Num, Reason, Type, decimal, single, time};
 
@@ -107,6 +108,14 @@ pub(crate) enum DecodeError {
     Io(std::io::Error),
     /// The bytes cannot be read as the contract says.
     Unreadable(Reason),
+    /// A column does not fit together, which is ours to mend: nothing is made of the object.
+    Defect(ArrowError),
+}
+
+impl From<ArrowError> for DecodeError {
+    fn from(error: ArrowError) -> Self {
+        Self::Defect(error)
+    }
 }
 
 impl From<std::io::Error> for DecodeError {
@@ -312,7 +321,7 @@ impl Column {
         }
     }
 
-    pub(crate) fn finish(&mut self) -> Vector {
+    pub(crate) fn finish(&mut self) -> Result<Vector, ArrowError> {
         let present = match &mut self.present {
             Some(present) => Present::Mask(present.finish()),
             None if self.required => Present::All,
@@ -329,38 +338,24 @@ impl Column {
             Builder::Date(b) => Arc::new(b.finish()),
             Builder::Timestamp(b) => Arc::new(b.finish()),
             Builder::Struct { columns, valid, fields } => {
-                let inner: Vec<_> = columns.iter_mut().map(Column::finish).collect();
+                let inner: Vec<_> =
+                    columns.iter_mut().map(Self::finish).collect::<Result<_, _>>()?;
                 let arrays = inner.iter().map(|v| v.array.clone()).collect();
                 let length = valid.len();
-                let array = StructArray::try_new_with_length(
-                    fields.clone(),
-                    arrays,
-                    valid.finish(),
-                    length,
-                );
-                // The builders were made from these very fields.
-                let array: ArrayRef = match array {
-                    Ok(array) => Arc::new(array),
-                    Err(_) => {
-                        arrow::array::new_null_array(&DataType::Struct(fields.clone()), length)
-                    }
-                };
-                return Vector { array, present, inner };
+                let nulls = valid.finish();
+                let array =
+                    StructArray::try_new_with_length(fields.clone(), arrays, nulls, length)?;
+                return Ok(Vector { array: Arc::new(array), present, inner });
             }
             Builder::List { items, offsets, valid, item } => {
-                let inner = items.finish();
-                let length = valid.len();
+                let inner = items.finish()?;
                 let offsets = OffsetBuffer::new(std::mem::replace(offsets, vec![0]).into());
-                let array =
-                    ListArray::try_new(item.clone(), offsets, inner.array.clone(), valid.finish());
-                let array: ArrayRef = match array {
-                    Ok(array) => Arc::new(array),
-                    Err(_) => arrow::array::new_null_array(&DataType::List(item.clone()), length),
-                };
-                return Vector { array, present, inner: vec![inner] };
+                let values = inner.array.clone();
+                let array = ListArray::try_new(item.clone(), offsets, values, valid.finish())?;
+                return Ok(Vector { array: Arc::new(array), present, inner: vec![inner] });
             }
         };
-        Vector::new(array, present)
+        Ok(Vector::new(array, present))
     }
 }
 

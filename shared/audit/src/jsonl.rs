@@ -10,11 +10,13 @@ use std::io::Read;
 use std::sync::Arc;
 
 use arrow::array::StringBuilder;
-use serde::Deserializer;
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use sluicegate_contract::check::tells_absent_from_null;
-use sluicegate_contract::{Contract, Datum, Field, JsonlFormat, Reason, Type, UnknownFields};
+use sluicegate_contract::{
+    Contract, Datum, Field, JsonlFormat, Reason, Type, UnknownFields, pointer,
+};
 
 use crate::decode::{
     CHUNK_BYTES, Cell, Chunk, Column, DecodeError, Decoder, RowFault, chunk_rows, columns, leaves,
@@ -239,7 +241,7 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
                 }
             }
         }
-        chunk.columns = columns.iter_mut().map(Column::finish).collect();
+        chunk.columns = columns.iter_mut().map(Column::finish).collect::<Result<_, _>>()?;
         chunk.extra = extra.map(|mut extra| Arc::new(extra.finish()) as _);
         drop(cells);
         chunk.bytes = bytes;
@@ -390,9 +392,7 @@ impl Path<'_> {
     fn pointer(&self) -> String {
         match self {
             Self::Root => String::new(),
-            Self::Name(parent, name) => {
-                format!("{}/{}", parent.pointer(), name.replace('~', "~0").replace('/', "~1"))
-            }
+            Self::Name(parent, name) => pointer::child(&parent.pointer(), name),
             Self::Item(parent, index) => format!("{}/{index}", parent.pointer()),
         }
     }
@@ -416,7 +416,7 @@ impl<'de> Visitor<'de> for Row<'_, 'de> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut before = 0;
         let mut strange = BTreeSet::new();
-        while let Some(name) = map.next_key_seed(Name)? {
+        while let Some(Name(name)) = map.next_key()? {
             let known = self.shape.find(&name, before);
             let slot = known.and_then(|i| Some((self.cells.get_mut(i)?, self.shape.slots.get(i)?)));
             let Some((cell, (name, slot))) = slot else {
@@ -441,31 +441,8 @@ impl<'de> Visitor<'de> for Row<'_, 'de> {
 }
 
 /// A property's name, borrowed where it has no escapes.
-struct Name;
-
-impl<'de> DeserializeSeed<'de> for Name {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
-        d.deserialize_str(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Name {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(name))
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(name.to_owned()))
-    }
-}
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// A property's value.
 struct Seed<'r, 'de> {

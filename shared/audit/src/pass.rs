@@ -19,6 +19,7 @@ use sluicegate_contract::infer::Amendment;
 use sluicegate_contract::time::{MICROS_PER_DAY, month_of_day};
 use sluicegate_contract::{
     Contract, Coverage, Grain, Lineage, Outcome, Reason, RowFormat, Verdict, VerdictError, Version,
+    pointer,
 };
 
 use crate::csv::Csv;
@@ -149,6 +150,7 @@ pub fn audit(
         }
         // The source gave its bytes; unpacking them failed.
         Err(Stop::Decode(DecodeError::Io(e))) => Some(Reason::new("compression", e.to_string())),
+        Err(Stop::Decode(DecodeError::Defect(error))) => return Err(error.into()),
         Err(Stop::Fatal(error)) => return Err(error),
     };
     pass.finish(unreadable, progress.bytes())
@@ -277,7 +279,7 @@ impl<'a> Pass<'a> {
             return;
         };
         let column = &column.array;
-        let pointer = format!("/{}", field.source.replace('~', "~0").replace('/', "~1"));
+        let pointer = pointer::child("", &field.source);
         let redacted = contract.is_redacted(&pointer);
         let latest = self.rules.landed_at.saturating_add(event_time.max_ahead);
         let latest = latest.unwrap_or(Timestamp::MAX).as_microsecond();
@@ -456,7 +458,6 @@ fn explain(
     let mut faults = Vec::new();
     for fault in contract.explain(&row) {
         keep(&mut faults, || {
-            let column = fault.pointer.split('/').nth(1);
             let redacted = contract.is_redacted(&fault.pointer);
             let reason = match &fault.value {
                 Some(value) => format!("{}, is {value}", fault.demand),
@@ -464,7 +465,7 @@ fn explain(
                 None => fault.demand.clone(),
             };
             RowFault {
-                column: column.map(|c| c.replace("~1", "/").replace("~0", "~")),
+                column: pointer::names(&fault.pointer).next(),
                 pointer: fault.pointer.clone(),
                 rule: fault.rule,
                 reason,
@@ -477,7 +478,7 @@ fn explain(
         faults.push(match blamed {
             Some(field) => RowFault {
                 column: Some(field.source.clone()),
-                pointer: format!("/{}", field.source.replace('~', "~0").replace('/', "~1")),
+                pointer: pointer::child("", &field.source),
                 ..fault
             },
             None => fault,

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Deserializer;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -57,9 +57,7 @@ impl<'a> Datum<'a> {
             Some(b'n') => Ok(Self::Null),
             Some(b't') => Ok(Self::Boolean(true)),
             Some(b'f') => Ok(Self::Boolean(false)),
-            Some(b'"') => {
-                serde_json::Deserializer::from_str(text).deserialize_str(Text).map(Self::Text)
-            }
+            Some(b'"') => serde_json::from_str(text).map(|Text(text)| Self::Text(text)),
             Some(b'[') => {
                 serde_json::Deserializer::from_str(text).deserialize_seq(Array { levels })
             }
@@ -210,31 +208,8 @@ impl fmt::Display for Datum<'_> {
 }
 
 /// A string, borrowed where it has no escapes.
-struct Text;
-
-impl<'de> Visitor<'de> for Text {
-    type Value = Cow<'de, str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(text))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Cow::Owned(text.to_owned()))
-    }
-}
-
-impl<'de> de::DeserializeSeed<'de> for Text {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 struct Array {
     levels: usize,
@@ -270,7 +245,7 @@ impl<'de> Visitor<'de> for Object {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut properties: Vec<(Cow<'de, str>, Datum<'de>)> = Vec::new();
         let mut seen = std::collections::BTreeSet::new();
-        while let Some(name) = map.next_key_seed(Text)? {
+        while let Some(Text(name)) = map.next_key()? {
             if !seen.insert(name.clone()) {
                 return Err(de::Error::custom(format!("property {name:?} comes twice")));
             }

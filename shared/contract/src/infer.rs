@@ -32,8 +32,8 @@ use serde_json::{Map, Value, json};
 use crate::datum::Datum;
 use crate::format::Format;
 use crate::model::{Contract, RowFormat};
-use crate::node::segment;
 use crate::num::Num;
+use crate::pointer::segment;
 use crate::time;
 use crate::types::{decimal, is_column_name, snake_case};
 
@@ -965,7 +965,7 @@ fn folded(pointer: &str) -> String {
 }
 
 fn unescaped(segment: &str) -> String {
-    segment.replace("~2", "*").replace("~1", "/").replace("~0", "~")
+    crate::pointer::name(&segment.replace("~2", "*"))
 }
 
 /// The document with the optional properties added at their places and the version's minor raised; `None` if none can be

@@ -23,6 +23,7 @@ mod model;
 mod node;
 mod num;
 mod pattern;
+pub mod pointer;
 pub mod sample;
 mod schema;
 mod shape;

@@ -9,7 +9,8 @@ use crate::model::{
     Grain, JsonlFormat, Measure, Metric, Reupload, RowFormat, Team, UnknownFields,
 };
 use crate::node::{Finding, Findings, Node};
-use crate::schema::{Place, Reader, child};
+use crate::pointer::child;
+use crate::schema::{Place, Reader};
 use crate::types::{Field, Type, columns, declared, is_column_name};
 
 /// Rows longer than this are refused whatever the contract says: a row is held in memory.

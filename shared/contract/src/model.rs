@@ -229,7 +229,7 @@ impl Contract {
         let own = row.properties();
         for field in &self.fields {
             if let Some(value) = own.get(&field.source) {
-                let pointer = crate::schema::child("", &field.source);
+                let pointer = crate::pointer::child("", &field.source);
                 field.ty.explain(value, &pointer, &mut faults);
             }
         }
@@ -257,8 +257,7 @@ impl Contract {
     /// Whether the values at a place in a row are not to be shown.
     pub fn is_redacted(&self, pointer: &str) -> bool {
         let redacted = |field: &Field| field.classification.is_some_and(|c| c.is_redacted());
-        let segments: Vec<_> =
-            pointer.split('/').skip(1).map(|s| s.replace("~1", "/").replace("~0", "~")).collect();
+        let segments: Vec<_> = crate::pointer::names(pointer).collect();
         let mut fields = self.fields.as_slice();
         let mut segments = segments.iter();
         while let Some(segment) = segments.next() {
@@ -332,7 +331,7 @@ pub fn unknown_fields(
     let Datum::Object(properties) = value else { return };
     let known: BTreeMap<&str, &Field> = fields.iter().map(|f| (f.source.as_str(), f)).collect();
     for (name, value) in properties {
-        let at = crate::schema::child(pointer, name);
+        let at = crate::pointer::child(pointer, name);
         match known.get(name.as_ref()) {
             Some(field) => unknown_inside(&field.ty, value, &at, found),
             None => found(at, value),

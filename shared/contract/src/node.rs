@@ -8,6 +8,8 @@ use std::fmt;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use serde_json::{Map, Value};
 
+use crate::pointer::child;
+
 /// One thing that is wrong with a document.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Finding {
@@ -40,11 +42,6 @@ impl fmt::Display for Findings {
     }
 }
 
-/// One segment of a JSON pointer.
-pub(crate) fn segment(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
-}
-
 /// A JSON object that is being read: keys are taken off, and [`Node::done`] refuses the rest.
 pub(crate) struct Node<'a> {
     pub(crate) map: Map<String, Value>,
@@ -66,7 +63,7 @@ impl<'a> Node<'a> {
     }
 
     pub(crate) fn at(&self, key: &str) -> String {
-        format!("{}/{}", self.pointer, segment(key))
+        child(&self.pointer, key)
     }
 
     pub(crate) fn refuse(&mut self, key: &str, message: impl Into<String>) {
@@ -169,9 +166,16 @@ pub(crate) fn strings(value: &Value) -> Option<Vec<String>> {
 
 /// A value cut short for a message.
 pub(crate) fn brief(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(60) {
+    cut(value.to_string())
+}
+
+/// Characters of a value that a message shows.
+const SHOWN: usize = 60;
+
+/// A text cut short for a message.
+pub(crate) fn cut(text: String) -> String {
+    match text.char_indices().nth(SHOWN) {
         None => text,
-        Some(_) => format!("{}…", text.chars().take(60).collect::<String>()),
+        Some(_) => format!("{}…", text.chars().take(SHOWN).collect::<String>()),
     }
 }

@@ -13,7 +13,8 @@ use crate::datum::Datum;
 use crate::format::Format;
 use crate::model::{Contract, RowFormat, UnknownFields};
 use crate::num::Num;
-use crate::schema::{Assertion, Schema, Types, child};
+use crate::pointer::child;
+use crate::schema::{Assertion, Schema, Types};
 use crate::types::{Field, Type};
 
 /// A row that breaks a rule.
@@ -1103,7 +1104,7 @@ fn negative(number: Num) -> Option<Num> {
 
 /// The segments of a JSON pointer.
 fn segments(pointer: &str) -> Vec<String> {
-    pointer.split('/').skip(1).map(|s| s.replace("~1", "/").replace("~0", "~")).collect()
+    crate::pointer::names(pointer).collect()
 }
 
 /// The value at a place.

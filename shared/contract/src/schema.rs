@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::datum::Datum;
 use crate::format::Format;
-use crate::node::{Finding, Findings, Node, brief, segment, strings};
+use crate::node::{Finding, Findings, Node, brief, strings};
 use crate::num::Num;
 use crate::pattern::Pattern;
 
@@ -809,9 +809,4 @@ fn outside_the_subset(key: &str, place: Place) -> &'static str {
         }
         _ => "is not a keyword of the subset",
     }
-}
-
-/// A child's pointer.
-pub(crate) fn child(pointer: &str, name: &str) -> String {
-    format!("{pointer}/{}", segment(name))
 }

@@ -2,9 +2,11 @@
 
 use crate::datum::Datum;
 use crate::format::Format;
-use crate::node::{Finding, segment};
+use crate::node::Finding;
 use crate::num::Num;
-use crate::schema::{About, Assertion, Classification, Logical, Schema, Types, child};
+use crate::pointer::child;
+use crate::pointer::segment;
+use crate::schema::{About, Assertion, Classification, Logical, Schema, Types};
 use crate::time;
 use crate::walk::{FAULT_LIMIT, Fault, shown};
 
@@ -66,6 +68,15 @@ impl Field {
     /// Whether every accepted row has a value, so that the table's column is required too.
     pub fn always_present(&self) -> bool {
         self.required && !self.nullable
+    }
+
+    /// What a table says of the column: its description, and its unit.
+    pub fn doc(&self) -> Option<String> {
+        match (&self.description, &self.unit) {
+            (Some(text), Some(unit)) => Some(format!("{text} [{unit}]")),
+            (Some(text), None) => Some(text.clone()),
+            (None, unit) => unit.as_ref().map(|unit| format!("[{unit}]")),
+        }
     }
 }
 

@@ -4,7 +4,8 @@
 //! are looked at here.
 
 use crate::datum::Datum;
-use crate::node::segment;
+use crate::node::cut;
+use crate::pointer::child;
 use crate::schema::{Assertion, Schema, or_null};
 
 /// One broken rule of one value.
@@ -22,8 +23,6 @@ pub struct Fault {
 
 /// Faults of one value that are looked for.
 pub(crate) const FAULT_LIMIT: usize = 32;
-/// Characters of an offending value that are shown.
-const SHOWN: usize = 60;
 
 impl Schema {
     /// Whether it holds of a value.
@@ -93,7 +92,7 @@ fn holds(assertion: &Assertion, value: &Datum<'_>) -> bool {
 
 fn explain(assertion: &Assertion, value: &Datum<'_>, pointer: &str, faults: &mut Vec<Fault>) {
     use Assertion as A;
-    let at = |name: &str| format!("{pointer}/{}", segment(name));
+    let at = |name: &str| child(pointer, name);
     let missing = |name: &str, rule, demand| Fault { pointer: at(name), rule, demand, value: None };
     match (assertion, value) {
         (A::Items(schema), Datum::Array(items)) => {
@@ -227,9 +226,5 @@ fn canonical(value: &Datum<'_>) -> String {
 
 /// A value cut short for a message.
 pub(crate) fn shown(value: &Datum<'_>) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(SHOWN) {
-        None => text,
-        Some(_) => format!("{}…", text.chars().take(SHOWN).collect::<String>()),
-    }
+    cut(value.to_string())
 }

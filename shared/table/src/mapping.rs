@@ -27,11 +27,7 @@ fn fields(declared: &[contract::Field], parent: &str, version: &Version) -> Vec<
             name: field.name.clone(),
             required: field.always_present() && !version.lacking.contains(&version.field_id(&at)),
             ty: table_type(&field.ty, &at, version),
-            doc: match (&field.description, &field.unit) {
-                (Some(text), Some(unit)) => Some(format!("{text} [{unit}]")),
-                (Some(text), None) => Some(text.clone()),
-                (None, unit) => unit.as_ref().map(|unit| format!("[{unit}]")),
-            },
+            doc: field.doc(),
         }
     });
     fields.collect()

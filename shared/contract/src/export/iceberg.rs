@@ -53,11 +53,6 @@ fn nested(
     for part in parts {
         let Some(field) = part.field else { continue };
         let at = path(parent, &field.source);
-        let doc = match (&field.description, &field.unit) {
-            (Some(description), Some(unit)) => Some(format!("{description} [{unit}]")),
-            (Some(description), None) => Some(description.clone()),
-            (None, unit) => unit.as_ref().map(|unit| format!("[{unit}]")),
-        };
         if let Some(classification) = field.classification {
             let says = format!("Its classification is {}.", classification.name());
             unsaid.push(sentence(&part.at, &says));
@@ -70,7 +65,7 @@ fn nested(
             ("name", Some(text(&field.name))),
             ("required", Some(json!(part.always_present()))),
             ("type", Some(ty(version, &at, part, unsaid))),
-            ("doc", doc.map(Value::String)),
+            ("doc", field.doc().map(Value::String)),
         ])));
     }
     fields

@@ -8,7 +8,7 @@ use super::words::{self, code};
 use super::{Export, Part, lineage, parts, sentence, value};
 use crate::Contract;
 use crate::datum::Datum;
-use crate::schema::child;
+use crate::pointer::child;
 use crate::types::Type;
 
 /// The contract of a dataset as a page.

@@ -21,7 +21,8 @@ pub use self::odcs::odcs;
 use crate::datum::Datum;
 use crate::format::Format;
 use crate::num::Num;
-use crate::schema::{Assertion, Schema, Types, child};
+use crate::pointer::child;
+use crate::schema::{Assertion, Schema, Types};
 use crate::types::{Field, Type};
 use crate::{Contract, Lineage};
 
