@@ -170,6 +170,8 @@ impl Stage {
             sha256: meta.sha256,
             bytes: meta.size,
             verdict: audited.verdict,
+            audits: Vec::new(),
+            profile: None,
             event_range: audited.event_range,
             amendments: audited.amendments,
             broken: audited.broken,

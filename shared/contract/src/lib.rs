@@ -6,6 +6,7 @@
 //! * [`Type`] is what a property becomes in a table; nothing is rounded on the way.
 //! * [`Version`] is a contract as the lake keeps it: numbered, with a field id for every column that survives changes.
 //! * [`Verdict`] is what holding an object against its contract came to; there is none without its coverage.
+//! * [`profile`] is what the rows of an object look like, column by column.
 //! * [`check`] (feature `arrow`) is the Arrow schema of the rows and the vectorised checks over them.
 //!
 //! Pure: no I/O, no clock, no network; the same document gives the same answer for ever, in bounded time and memory.
@@ -24,6 +25,7 @@ mod node;
 mod num;
 mod pattern;
 pub mod pointer;
+pub mod profile;
 pub mod sample;
 mod schema;
 mod shape;
@@ -47,6 +49,8 @@ pub use schema::{About, Assertion, Classification, Logical, Schema, Types};
 pub use types::{
     Element, Field, Type, decimal, is_column_name, items_path, path, single, snake_case,
 };
-pub use verdict::{Coverage, Outcome, Reason, Verdict, VerdictError};
+pub use verdict::{
+    AuditResult, AuditState, Coverage, Outcome, Reason, Severity, Verdict, VerdictError,
+};
 pub use version::{ContractPointer, FIRST_FIELD_ID, Lineage, Version, VersionError};
 pub use walk::Fault;

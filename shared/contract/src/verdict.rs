@@ -28,6 +28,55 @@ impl Reason {
     }
 }
 
+/// What a failed audit does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It is said, and the object is published.
+    Warn,
+    /// The object is held.
+    Error,
+}
+
+/// What one of the contract's audits came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AuditResult {
+    /// As the contract calls it.
+    pub id: String,
+    pub severity: Severity,
+    pub state: AuditState,
+    /// What the contract asks for, such as `completeness of dep_time ≥ 0.95`.
+    pub expected: String,
+    /// What there is, such as `0.81 (63,972 of 336,776 are null)`.
+    pub found: String,
+    /// The number itself, where it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// A few of the rows or values that made it fail; none of classified columns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sample: Vec<String>,
+}
+
+impl AuditResult {
+    /// Whether it keeps the object from being published.
+    pub fn holds(&self) -> bool {
+        self.severity == Severity::Error
+            && matches!(self.state, AuditState::Failed | AuditState::NotProven)
+    }
+}
+
+/// How an audit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditState {
+    Passed,
+    Failed,
+    /// It would have taken more room than there is: nothing is known, which is not good enough.
+    NotProven,
+    /// It compares with what was published before, of which there is too little yet.
+    NoHistory,
+}
+
 /// How much of an object a verdict has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {

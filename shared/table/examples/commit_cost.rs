@@ -198,6 +198,8 @@ impl World {
                     rows_quarantined: 0,
                 },
             )?,
+            audits: Vec::new(),
+            profile: None,
             event_range: Some((landed.as_microsecond(), landed.as_microsecond())),
             amendments: vec![],
             broken: BTreeMap::new(),

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sluicegate_contract::infer::Amendment;
-use sluicegate_contract::{Outcome, Verdict};
+use sluicegate_contract::profile::Profile;
+use sluicegate_contract::{AuditResult, Outcome, Verdict};
 use sluicegate_lake::{Dataset, Order, RawId, Source};
 
 use crate::iceberg::manifest::DataFile;
@@ -30,6 +31,12 @@ pub struct Proposal {
     /// Size of the raw object.
     pub bytes: u64,
     pub verdict: Verdict,
+    /// What each of the contract's audits came to.
+    #[serde(default)]
+    pub audits: Vec<AuditResult>,
+    /// What the accepted rows look like. Promote does without.
+    #[serde(default)]
+    pub profile: Option<Profile>,
     /// First and last event time of the accepted rows, in microseconds since 1970.
     pub event_range: Option<(i64, i64)>,
     /// Fields that the contract does not know, as it might learn them.

@@ -112,6 +112,8 @@ impl World {
             sha256: staged.sha256.map(str::to_owned),
             bytes: 3,
             verdict: Verdict::new(staged.outcome, reasons, coverage).unwrap(),
+            audits: Vec::new(),
+            profile: None,
             event_range: (rows > 0).then_some((start, start + DAY - 1)),
             amendments: vec![],
             broken: BTreeMap::new(),
