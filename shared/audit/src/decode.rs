@@ -18,8 +18,6 @@ use arrow::error::ArrowError;
 use sluicegate_contract::check::{Present, Vector, data_type};
 use sluicegate_contract::{Contract, Datum, Field, Num, Reason, Type, decimal, single, time};
 
-use crate::cell;
-
 /// Rows and cells in a chunk, and the bytes after which it ends earlier. All count rows, never reads: REP-1.
 const CHUNK_ROWS: usize = 8192;
 const CHUNK_CELLS: usize = 1 << 18;
@@ -138,14 +136,12 @@ pub(crate) trait Decoder {
     }
 }
 
-/// A value that came with its type (JSON), or as text (CSV).
+/// A value of JSON.
 #[derive(Default)]
 pub(crate) enum Cell<'a> {
     #[default]
     Absent,
     Null,
-    /// Of a CSV.
-    Text(&'a str),
     Boolean(bool),
     Integer(i64),
     Number(f64),
@@ -259,7 +255,6 @@ impl Column {
                 b,
                 match cell {
                     Cell::Boolean(v) => Some(*v),
-                    Cell::Text(t) => cell::boolean(t),
                     _ => None,
                 }
             ),
@@ -276,7 +271,6 @@ impl Column {
             Builder::Decimal(b, precision, scale) => {
                 let number = match cell {
                     Cell::Raw(text) => Num::parse(text),
-                    Cell::Text(text) => cell::exact(text),
                     Cell::Integer(n) => Some(Num::whole((*n).into())),
                     Cell::Number(n) => Num::from_f64(*n),
                     _ => None,
@@ -289,7 +283,7 @@ impl Column {
             Builder::Json(b) => put!(
                 b,
                 match cell {
-                    Cell::Raw(text) | Cell::Text(text) => Datum::parse(text).ok().map(|_| *text),
+                    Cell::Raw(text) => Datum::parse(text).ok().map(|_| *text),
                     _ => None,
                 }
             ),
@@ -407,7 +401,6 @@ impl Builder {
 fn whole(cell: &Cell<'_>) -> Option<i64> {
     match cell {
         Cell::Integer(v) => Some(*v),
-        Cell::Text(t) => cell::integer(t),
         #[allow(clippy::cast_possible_truncation, reason = "whole, and below 2^53")]
         Cell::Number(v) if v.fract() == 0.0 && v.abs() < EXACT => Some(*v as i64),
         _ => None,
@@ -419,14 +412,12 @@ fn number(cell: &Cell<'_>) -> Option<f64> {
         Cell::Number(v) => Some(*v),
         #[allow(clippy::cast_precision_loss, reason = "the contract says double")]
         Cell::Integer(v) => Some(*v as f64),
-        Cell::Text(t) => cell::number(t),
         _ => None,
     }
 }
 
 fn string<'a>(cell: &'a Cell<'_>) -> Option<&'a str> {
     match cell {
-        Cell::Text(t) => Some(t),
         Cell::String(s) => Some(s),
         _ => None,
     }

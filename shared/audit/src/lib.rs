@@ -16,6 +16,8 @@ mod decode;
 mod input;
 mod jsonl;
 mod pass;
+mod split;
+mod text;
 mod unknown;
 
 pub use decode::RowFault;
