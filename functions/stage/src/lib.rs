@@ -8,6 +8,7 @@
 //! Memory does not grow with the object: bytes stream from the store through a bounded channel into the audit, which runs
 //! on a thread of its own and writes Parquet to local files; those are uploaded when the verdict is known.
 
+mod encoding;
 mod file;
 mod scratch;
 mod sink;

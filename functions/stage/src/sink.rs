@@ -13,28 +13,22 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
-use parquet::schema::types::ColumnPath;
+use parquet::file::properties::WriterPropertiesPtr;
 use serde::Serialize;
 use sluicegate_audit::{Accepted, BadRow, RowFault, Sink};
-use sluicegate_contract::Lineage;
 use sluicegate_table::iceberg::manifest::DataFile;
 
+use crate::encoding::properties;
 use crate::file::describe;
 
 /// Bytes of encoded pages and open dictionaries that all open files may hold together.
 const BUFFERED: usize = 32 << 20;
 /// Files open at once: Lambda allows 1,024 descriptors.
 const OPEN: usize = 256;
-/// Rows of a row group: engines read it as a unit, and its pages are held until it is written.
-const ROW_GROUP: usize = 128 * 1024;
 /// The size at which a data file is closed and the next begun.
 const TARGET: usize = 256 << 20;
 /// The size at which a part of the quarantine is closed and the next begun.
 const QUARANTINE_TARGET: u64 = 64 << 20;
-/// As DuckDB and Polars have it: below 3 files grow by a tenth, above it time doubles.
-const ZSTD_LEVEL: i32 = 3;
 
 /// A finished data file on disk; `file.path` is still to be set.
 pub(crate) struct LocalFile {
@@ -70,7 +64,8 @@ struct OpenPart {
 pub(crate) struct LocalSink {
     folder: PathBuf,
     schema: SchemaRef,
-    properties: WriterPropertiesPtr,
+    /// Chosen by the first rows, the same for all files of an object.
+    properties: Option<WriterPropertiesPtr>,
     open: BTreeMap<Option<i32>, Open>,
     files: Vec<LocalFile>,
     part: Option<OpenPart>,
@@ -92,20 +87,10 @@ struct Reasons<'a> {
 
 impl LocalSink {
     pub(crate) fn new(folder: PathBuf, schema: SchemaRef) -> Self {
-        // A row's number grows by one: as differences it costs next to nothing.
-        let raw_row = ColumnPath::from(Lineage::RawRow.name());
-        let properties = WriterProperties::builder()
-            .set_created_by("sluicegate".to_owned())
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL).unwrap_or_default()))
-            .set_max_row_group_row_count(Some(ROW_GROUP))
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_column_dictionary_enabled(raw_row.clone(), false)
-            .set_column_encoding(raw_row, Encoding::DELTA_BINARY_PACKED)
-            .build();
         Self {
             folder,
             schema,
-            properties: Arc::new(properties),
+            properties: None,
             open: BTreeMap::new(),
             files: Vec::new(),
             part: None,
@@ -194,8 +179,9 @@ impl Sink for LocalSink {
             }
             let path = self.new_path("parquet");
             // Engines read the Parquet schema; Arrow's own, embedded, would only make every file larger.
+            let properties = self.properties.get_or_insert_with(|| Arc::new(properties(&rows)));
             let options = ArrowWriterOptions::new()
-                .with_properties(self.properties.as_ref().clone())
+                .with_properties(properties.as_ref().clone())
                 .with_skip_arrow_metadata(true);
             let writer = ArrowWriter::try_new_with_options(
                 File::create(&path)?,

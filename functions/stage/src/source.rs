@@ -3,6 +3,7 @@
 //! A stream that breaks is taken up again where it broke: a raw object never changes (RAW-1). After a few breaks without
 //! progress the reader fails, and so does the message.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::Arc;
 
@@ -11,7 +12,9 @@ use futures::StreamExt;
 use sluicegate_lake::{ByteStream, Meta, Store, StoreError};
 use tokio::sync::mpsc;
 
-/// Pieces in the channel: with S3's of at most a few hundred KB, some MB.
+/// Bytes that are handed over at once: each time may wake a thread.
+const HANDFUL: usize = 256 << 10;
+/// Handfuls in the channel: with S3's pieces of at most a few hundred KB, some MB.
 const AHEAD: usize = 8;
 /// How often a stream may break at the same place.
 const BREAKS: u32 = 4;
@@ -23,13 +26,15 @@ pub(crate) struct Pump {
     size: u64,
     at: u64,
     stream: ByteStream,
-    sender: mpsc::Sender<Result<Bytes, io::Error>>,
+    sender: mpsc::Sender<Result<Handful, io::Error>>,
 }
+
+type Handful = VecDeque<Bytes>;
 
 /// What the audit reads from.
 pub(crate) struct Reader {
-    receiver: mpsc::Receiver<Result<Bytes, io::Error>>,
-    piece: Bytes,
+    receiver: mpsc::Receiver<Result<Handful, io::Error>>,
+    handful: Handful,
 }
 
 /// Opens an object; nothing flows until [`Pump::run`].
@@ -40,20 +45,26 @@ pub(crate) async fn open(
     let (meta, stream) = store.read(key, None).await?;
     let (sender, receiver) = mpsc::channel(AHEAD);
     let pump = Pump { store, key: key.to_owned(), size: meta.size, at: 0, stream, sender };
-    Ok((meta, pump, Reader { receiver, piece: Bytes::new() }))
+    Ok((meta, pump, Reader { receiver, handful: Handful::new() }))
 }
 
 impl Pump {
     /// Feeds the reader until the object ends or nobody reads any more.
     pub(crate) async fn run(mut self) -> Result<(), StoreError> {
         let mut breaks = 0;
+        let (mut handful, mut held) = (Handful::new(), 0);
         loop {
             let error = match self.stream.next().await {
                 Some(Ok(piece)) => {
                     self.at += piece.len() as u64;
                     breaks = 0;
-                    if self.sender.send(Ok(piece)).await.is_err() {
-                        return Ok(());
+                    held += piece.len();
+                    handful.push_back(piece);
+                    if held >= HANDFUL || self.at >= self.size {
+                        held = 0;
+                        if self.sender.send(Ok(std::mem::take(&mut handful))).await.is_err() {
+                            return Ok(());
+                        }
                     }
                     continue;
                 }
@@ -85,14 +96,22 @@ impl Pump {
 
 impl Read for Reader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
+        loop {
+            if let Some(piece) = self.handful.front_mut() {
+                let n = piece.len().min(buffer.len());
+                piece.copy_to_slice(buffer.get_mut(..n).unwrap_or_default());
+                if piece.is_empty() {
+                    self.handful.pop_front();
+                }
+                if n > 0 || buffer.is_empty() {
+                    return Ok(n);
+                }
+                continue;
+            }
             match self.receiver.blocking_recv() {
                 None => return Ok(0),
-                Some(piece) => self.piece = piece?,
+                Some(handful) => self.handful = handful?,
             }
         }
-        let n = self.piece.len().min(buffer.len());
-        self.piece.copy_to_slice(buffer.get_mut(..n).unwrap_or_default());
-        Ok(n)
     }
 }

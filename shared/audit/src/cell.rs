@@ -29,6 +29,19 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
 
 /// An integer of 64 bits.
 pub(crate) fn integer(bytes: &[u8]) -> Option<i64> {
+    // Eighteen digits cannot overflow.
+    if (1..=18).contains(&bytes.len()) {
+        let mut value = 0i64;
+        let mut all = true;
+        for byte in bytes {
+            let digit = byte.wrapping_sub(b'0');
+            all &= digit <= 9;
+            value = value.wrapping_mul(10).wrapping_add(i64::from(digit));
+        }
+        if all {
+            return Some(value);
+        }
+    }
     let (negative, digits) = match bytes.split_first() {
         Some((b'-', rest)) => (true, rest),
         _ => (false, bytes),

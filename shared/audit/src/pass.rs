@@ -169,6 +169,8 @@ impl<E: Into<AuditError>> From<E> for Stop {
 
 struct Pass<'a> {
     rules: &'a Rules,
+    /// The raw id, as often as a chunk has needed it.
+    raw_ids: ArrayRef,
     coverage: Coverage,
     event_range: Option<(i64, i64)>,
     amendments: Vec<Amendment>,
@@ -179,6 +181,7 @@ impl<'a> Pass<'a> {
     fn new(rules: &'a Rules) -> Self {
         Self {
             rules,
+            raw_ids: arrow::array::new_empty_array(&DataType::Utf8),
             coverage: Coverage::default(),
             event_range: None,
             amendments: Vec::new(),
@@ -304,8 +307,12 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn with_lineage(&self, chunk: Chunk, first_row: u64) -> Result<RecordBatch, ArrowError> {
+    fn with_lineage(&mut self, chunk: Chunk, first_row: u64) -> Result<RecordBatch, ArrowError> {
         let rows = chunk.rows;
+        if self.raw_ids.len() < rows {
+            let ids = std::iter::repeat_n(self.rules.raw_id.as_str(), rows);
+            self.raw_ids = Arc::new(StringArray::from_iter_values(ids));
+        }
         let first = i64::try_from(first_row).unwrap_or(i64::MAX);
         let last = first.saturating_add(i64::try_from(rows).unwrap_or(i64::MAX));
         let landed = self.rules.landed_at.as_microsecond();
@@ -313,10 +320,7 @@ impl<'a> Pass<'a> {
         let mut columns: Vec<ArrayRef> = chunk.columns.into_iter().map(|v| v.array).collect();
         for lineage in Lineage::of(&self.rules.contract) {
             columns.push(match lineage {
-                Lineage::RawId => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(
-                    self.rules.raw_id.as_str(),
-                    rows,
-                ))),
+                Lineage::RawId => self.raw_ids.slice(0, rows),
                 Lineage::RawRow => Arc::new(Int64Array::from_iter_values(first..last)),
                 Lineage::LandedAt => Arc::new(
                     TimestampMicrosecondArray::from_value(landed, rows).with_timezone("UTC"),

@@ -92,13 +92,11 @@ impl Texts<'_> {
                 Arc::new(array.with_precision_and_scale(*precision, scale)?)
             }
             Type::Date => {
-                let (values, nulls) =
-                    self.values(field, misfit, |text| time::date(utf_8(text)?));
+                let (values, nulls) = self.values(field, misfit, |text| time::date(text));
                 Arc::new(Date32Array::try_new(values.into(), nulls)?)
             }
             Type::Timestamp => {
-                let (values, nulls) =
-                    self.values(field, misfit, |text| time::date_time(utf_8(text)?));
+                let (values, nulls) = self.values(field, misfit, |text| time::date_time(text));
                 let array = TimestampMicrosecondArray::try_new(values.into(), nulls)?;
                 Arc::new(array.with_timezone("UTC"))
             }

@@ -6,8 +6,8 @@
 pub const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// Days since 1970-01-01 of `YYYY-MM-DD`, a day that exists.
-pub fn date(text: &str) -> Option<i32> {
-    match text.as_bytes() {
+pub fn date(text: impl AsRef<[u8]>) -> Option<i32> {
+    match text.as_ref() {
         [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] => {
             let year = i32::from(two(*y1, *y2)?) * 100 + i32::from(two(*y3, *y4)?);
             let (month, day) = (two(*m1, *m2)?, two(*d1, *d2)?);
@@ -101,9 +101,9 @@ fn clock(time: &[u8]) -> Option<Clock> {
 }
 
 /// Day and time of an RFC 3339 date-time.
-fn parts(text: &str) -> Option<(i32, Clock)> {
+fn parts(text: &[u8]) -> Option<(i32, Clock)> {
     let day = date(text.get(..10)?)?;
-    match text.as_bytes().get(10..)? {
+    match text.get(10..)? {
         [b'T' | b't', time @ ..] => Some((day, clock(time)?)),
         _ => None,
     }
@@ -111,7 +111,7 @@ fn parts(text: &str) -> Option<(i32, Clock)> {
 
 /// Whether it is an RFC 3339 date-time.
 pub fn is_date_time(text: &str) -> bool {
-    parts(text).is_some()
+    parts(text.as_bytes()).is_some()
 }
 
 /// Whether it is an RFC 3339 full-time, which has an offset.
@@ -120,8 +120,8 @@ pub fn is_time(text: &str) -> bool {
 }
 
 /// Microseconds since 1970-01-01T00:00:00Z of an RFC 3339 date-time that is one.
-pub fn date_time(text: &str) -> Option<i64> {
-    let (day, clock) = parts(text)?;
+pub fn date_time(text: impl AsRef<[u8]>) -> Option<i64> {
+    let (day, clock) = parts(text.as_ref())?;
     if clock.finer || clock.leap {
         return None;
     }

@@ -116,8 +116,8 @@ impl Type {
             (Self::Decimal { precision, scale }, Datum::Number(n)) => {
                 decimal(*n, *precision, *scale).is_some()
             }
-            (Self::Date, Datum::Text(text)) => time::date(text).is_some(),
-            (Self::Timestamp, Datum::Text(text)) => time::date_time(text).is_some(),
+            (Self::Date, Datum::Text(text)) => time::date(text.as_bytes()).is_some(),
+            (Self::Timestamp, Datum::Text(text)) => time::date_time(text.as_bytes()).is_some(),
             (Self::Struct(fields), Datum::Object(_)) => {
                 let own = value.properties();
                 for field in fields {

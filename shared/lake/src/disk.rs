@@ -3,6 +3,8 @@
 //! One process at a time: conditions are kept under a lock of this process. Attributes and versions are not kept, so a
 //! lost acknowledgement cannot be told from a loss; there are none on a disk. Not for production.
 
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -11,7 +13,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use jiff::Timestamp;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use crate::store::must_be_absent;
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// The pieces in which [`Store::read`] hands out bytes: below the size from which allocators ask the system each time.
-const PIECE: usize = 64 * 1024;
+const PIECE: u64 = 64 * 1024;
 
 /// A folder as a bucket.
 pub struct Disk {
@@ -137,20 +138,25 @@ impl Store for Disk {
     ) -> Result<(Meta, ByteStream), StoreError> {
         let meta = self.meta(key)?;
         let range = range.unwrap_or(0..meta.size);
-        let mut file = tokio::fs::File::open(self.path(key)).await.map_err(|e| failed(key, &e))?;
-        file.seek(std::io::SeekFrom::Start(range.start)).await.map_err(|e| failed(key, &e))?;
+        let mut file = File::open(self.path(key)).map_err(|e| failed(key, &e))?;
+        file.seek(SeekFrom::Start(range.start)).map_err(|e| failed(key, &e))?;
         let left = range.end.min(meta.size).saturating_sub(range.start);
         let key = key.to_owned();
+        // A disk answers sooner than another thread does.
         let pieces = futures::stream::try_unfold((file, left), move |(mut file, left)| {
             let key = key.clone();
             async move {
-                let take = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+                let take = left.min(PIECE);
                 if take == 0 {
                     return Ok(None);
                 }
-                let mut piece = vec![0; take];
-                file.read_exact(&mut piece).await.map_err(|e| failed(&key, &e))?;
-                Ok(Some((Bytes::from(piece), (file, left - take as u64))))
+                let mut piece = Vec::with_capacity(usize::try_from(take).unwrap_or_default());
+                file.by_ref().take(take).read_to_end(&mut piece).map_err(|e| failed(&key, &e))?;
+                if piece.is_empty() {
+                    return Err(failed(&key, &io::ErrorKind::UnexpectedEof.into()));
+                }
+                let left = left - piece.len() as u64;
+                Ok(Some((Bytes::from(piece), (file, left))))
             }
         });
         Ok((meta, pieces.boxed()))
