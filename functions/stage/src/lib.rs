@@ -172,7 +172,7 @@ impl Stage {
             bytes: meta.size,
             verdict: audited.verdict,
             audits: Vec::new(),
-            profile: None,
+            profile: Some(audited.profile),
             event_range: audited.event_range,
             amendments: audited.amendments,
             broken: audited.broken,

@@ -336,7 +336,8 @@ impl<R: Read> Decoder for Csv<'_, R> {
         };
         let mut inside: BTreeMap<usize, Vec<Stranger<'_>>> = BTreeMap::new();
         for (index, (field, place)) in self.contract.fields.iter().zip(&self.places).enumerate() {
-            if let (Some(place), false) = (place, matches!(field.ty, Type::Struct(_) | Type::List(_)))
+            if let (Some(place), false) =
+                (place, matches!(field.ty, Type::Struct(_) | Type::List(_)))
             {
                 let texts = Texts {
                     split: &split,

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sluicegate_contract::check::{published_schema, suspects};
 use sluicegate_contract::infer::Amendment;
+use sluicegate_contract::profile::Profile;
 use sluicegate_contract::time::{MICROS_PER_DAY, month_of_day};
 use sluicegate_contract::{
     Contract, Coverage, Grain, Lineage, Outcome, Reason, RowFormat, Verdict, VerdictError, Version,
@@ -26,6 +27,7 @@ use crate::csv::Csv;
 use crate::decode::{Chunk, DecodeError, Decoder, RowFault};
 use crate::input;
 use crate::jsonl::Jsonl;
+use crate::profile::Profiler;
 use crate::unknown::Unknown;
 
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
@@ -93,6 +95,8 @@ pub struct Audit {
     pub verdict: Verdict,
     /// First and last event time of the accepted rows, in microseconds since 1970.
     pub event_range: Option<(i64, i64)>,
+    /// What the accepted rows look like.
+    pub profile: Profile,
     /// Fields of the source that the contract does not know, as it might learn them.
     pub amendments: Vec<Amendment>,
     /// How often each rule was broken: `property rule` → rows.
@@ -171,6 +175,7 @@ struct Pass<'a> {
     rules: &'a Rules,
     /// The raw id, as often as a chunk has needed it.
     raw_ids: ArrayRef,
+    profiler: Profiler,
     coverage: Coverage,
     event_range: Option<(i64, i64)>,
     amendments: Vec<Amendment>,
@@ -182,6 +187,7 @@ impl<'a> Pass<'a> {
         Self {
             rules,
             raw_ids: arrow::array::new_empty_array(&DataType::Utf8),
+            profiler: Profiler::new(&rules.contract),
             coverage: Coverage::default(),
             event_range: None,
             amendments: Vec::new(),
@@ -347,9 +353,11 @@ impl<'a> Pass<'a> {
         let columns = columns.collect::<Result<_, _>>()?;
         let rows = RecordBatch::try_new(self.rules.schema.clone(), columns)?;
         let Some(event_time) = &self.rules.contract.event_time else {
+            self.profiler.update(&rows, &[]);
             return Ok(vec![Accepted { partition: None, rows }]);
         };
         let events = event_micros(rows.column(event_time.field));
+        self.profiler.update(&rows, &events);
         for event in &events {
             let (low, high) = self.event_range.unwrap_or((*event, *event));
             self.event_range = Some((low.min(*event), high.max(*event)));
@@ -383,6 +391,7 @@ impl<'a> Pass<'a> {
         Ok(Audit {
             verdict: Verdict::new(outcome, reasons, self.coverage)?,
             event_range: self.event_range,
+            profile: self.profiler.finish(),
             amendments: self.amendments,
             broken: self.broken,
         })

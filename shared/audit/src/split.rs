@@ -207,10 +207,8 @@ impl Splitter {
         let (lanes, _) = block.as_chunks::<16>();
         let bits = lanes.iter().rev().fold(0u64, |bits, lane| {
             let lane = u8x16::new(*lane);
-            let is = lane.simd_eq(delimiter)
-                | lane.simd_eq(quote)
-                | lane.simd_eq(lf)
-                | lane.simd_eq(cr);
+            let is =
+                lane.simd_eq(delimiter) | lane.simd_eq(quote) | lane.simd_eq(lf) | lane.simd_eq(cr);
             (bits << 16) | u64::from(is.to_bitmask())
         });
         bits
@@ -338,9 +336,8 @@ mod tests {
             assert_eq!(splitter.scan(&bytes[..seen], false, &wanted, &mut rows), Stop::More);
         }
         splitter.scan(bytes, true, &wanted, &mut rows);
-        let cells = |n: usize| {
-            (n * width..(n + 1) * width).map(|i| rows.cell(bytes, i).to_vec()).collect()
-        };
+        let cells =
+            |n: usize| (n * width..(n + 1) * width).map(|i| rows.cell(bytes, i).to_vec()).collect();
         let cells = rows.rows.iter().enumerate().map(|(n, row)| (row.cells, cells(n))).collect();
         (cells, splitter.is_open())
     }

@@ -114,7 +114,7 @@ pub struct Frequent {
 /// Rows by event time, in steps that are as fine as their number allows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Events {
-    /// `hour` or `day`.
+    /// `hour`, `day` or `month`.
     pub step: EventStep,
     /// Steps since 1970 → rows.
     pub rows: BTreeMap<i64, u64>,
@@ -127,4 +127,5 @@ pub enum EventStep {
     #[default]
     Hour,
     Day,
+    Month,
 }
