@@ -19,6 +19,7 @@ mod pass;
 pub mod profile;
 mod split;
 mod text;
+mod unique;
 mod unknown;
 
 pub use decode::RowFault;
@@ -26,6 +27,15 @@ pub use input::{MAX_EXPANSION, unpacked};
 pub use pass::{Accepted, Audit, AuditError, BadRow, Rules, Sink, audit};
 pub use sluicegate_contract::infer::Amendment;
 pub use sluicegate_contract::{Coverage, Outcome, Reason, Verdict, VerdictError};
+pub use unique::Uniqueness;
 
 /// Rises with every change that makes the same bytes give other files, so that a replay is told from a repetition.
 pub const ENGINE: u32 = 2;
+
+/// Room for local files that an audit may need: to sort keys, and to hold what must be read from its end.
+#[derive(Clone, Debug)]
+pub struct Scratch {
+    pub folder: std::path::PathBuf,
+    /// Bytes.
+    pub limit: u64,
+}
