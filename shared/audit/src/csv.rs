@@ -19,13 +19,11 @@ use crate::cell;
 use crate::decode::{
     CHUNK_BYTES, Cell, Chunk, Column, DecodeError, Decoder, RowFault, chunk_rows, leaves, quote,
 };
+use crate::input::{READ, read_more};
 use crate::jsonl::{Stranger, object_of, parse};
 use crate::split::{MAX_COLUMNS, Row, Rows, Splitter, Stop, Wanted};
 use crate::text::{Nulls, Texts};
 use crate::unknown::Unknown;
-
-/// Bytes asked of the reader at once.
-const READ: usize = 128 << 10;
 
 pub(crate) struct Csv<'a, R> {
     contract: &'a Contract,
@@ -282,22 +280,6 @@ impl<'a, R: Read> Csv<'a, R> {
             extra.append_option(object_of(&strangers));
         }
         extra
-    }
-}
-
-/// Reads some more; `false` at the end.
-fn read_more(reader: &mut impl Read, bytes: &mut Vec<u8>) -> std::io::Result<bool> {
-    let from = bytes.len();
-    bytes.resize(from + READ, 0);
-    loop {
-        match reader.read(bytes.get_mut(from..).unwrap_or_default()) {
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-            Ok(read) => {
-                bytes.truncate(from + read);
-                return Ok(read > 0);
-            }
-        }
     }
 }
 

@@ -137,7 +137,7 @@ pub(crate) trait Decoder {
 }
 
 /// A value of JSON.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) enum Cell<'a> {
     #[default]
     Absent,

@@ -111,6 +111,25 @@ pub(crate) fn open<'a>(
     Ok((reader, progress))
 }
 
+/// Bytes asked of a reader at once.
+pub(crate) const READ: usize = 128 << 10;
+
+/// Reads some more; `false` at the end.
+pub(crate) fn read_more(reader: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<bool> {
+    let from = bytes.len();
+    bytes.resize(from + READ, 0);
+    loop {
+        match reader.read(bytes.get_mut(from..).unwrap_or_default()) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+            Ok(read) => {
+                bytes.truncate(from + read);
+                return Ok(read > 0);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,22 +22,22 @@ use crate::decode::{
     CHUNK_BYTES, Cell, Chunk, Column, DecodeError, Decoder, RowFault, chunk_rows, columns, leaves,
     quote,
 };
+use crate::input::{READ, read_more};
+use crate::plain;
 use crate::unknown::Unknown;
 
 /// Values in the structs and lists of one row, and of a chunk beyond its last row.
 const ROW_VALUES: usize = 1 << 18;
 const CHUNK_VALUES: usize = 1 << 20;
-/// Bytes asked of the reader at once.
-const READ: usize = 256 << 10;
 
 pub(crate) struct Jsonl<'a, R> {
     contract: &'a Contract,
     format: &'a JsonlFormat,
     reader: R,
-    /// Bytes read and not yet given out; a line may lie across reads.
-    pending: Vec<u8>,
-    at: usize,
+    /// Bytes that were read and belong to no chunk yet.
+    ahead: Vec<u8>,
     ended: bool,
+    /// Where `ahead` begins in the unpacked object.
     offset: u64,
     rows: u64,
     shape: Shape<'a>,
@@ -49,89 +49,93 @@ impl<'a, R: Read> Jsonl<'a, R> {
     pub(crate) fn new(
         contract: &'a Contract,
         format: &'a JsonlFormat,
-        reader: R,
+        mut reader: R,
         unknown: &'a RefCell<Unknown>,
     ) -> Result<Self, DecodeError> {
-        let mut jsonl = Self {
+        let (mut ahead, mut ended) = (Vec::new(), false);
+        while ahead.len() < 3 && !ended {
+            ended = !read_more(&mut reader, &mut ahead)?;
+        }
+        if ahead.is_empty() {
+            return Err(DecodeError::Unreadable(Reason::new("empty", "the object is empty")));
+        }
+        let mut offset = 0;
+        if ahead.starts_with(b"\xef\xbb\xbf") {
+            ahead.drain(..3);
+            offset = 3;
+        }
+        let shape = Shape::of(&contract.fields);
+        let tell_absent = tells_absent_from_null(contract);
+        Ok(Self {
             contract,
             format,
             reader,
-            pending: Vec::new(),
-            at: 0,
-            ended: false,
-            offset: 0,
+            ahead,
+            ended,
+            offset,
             rows: 0,
-            shape: Shape::of(&contract.fields),
-            tell_absent: tells_absent_from_null(contract),
+            shape,
+            tell_absent,
             unknown,
-        };
-        while jsonl.pending.len() < 3 && !jsonl.ended {
-            jsonl.fill()?;
-        }
-        if jsonl.pending.is_empty() {
-            return Err(DecodeError::Unreadable(Reason::new("empty", "the object is empty")));
-        }
-        if jsonl.pending.starts_with(b"\xef\xbb\xbf") {
-            jsonl.at = 3;
-            jsonl.offset = 3;
-        }
-        Ok(jsonl)
+        })
     }
 
-    fn fill(&mut self) -> Result<(), DecodeError> {
-        self.pending.drain(..std::mem::take(&mut self.at));
-        let from = self.pending.len();
-        self.pending.resize(from + READ, 0);
-        let read = loop {
-            match self.reader.read(self.pending.get_mut(from..).unwrap_or_default()) {
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                read => break read,
+    /// Takes lines off the object that are not blank; none at its end.
+    fn take(&mut self, rows: usize) -> Result<Chunk, DecodeError> {
+        let mut chunk = Chunk { offset: self.offset, ..Chunk::default() };
+        let mut bytes = std::mem::take(&mut self.ahead);
+        let (mut at, mut searched) = (0, 0);
+        while chunk.spans.len() < rows && (at < CHUNK_BYTES || chunk.spans.is_empty()) {
+            if at >= CHUNK_BYTES {
+                // Blank lines alone must not fill a chunk: one without rows is the end.
+                bytes.drain(..at);
+                chunk.offset += at as u64;
+                searched -= at;
+                at = 0;
             }
-        };
-        self.pending.truncate(from + read.as_ref().copied().unwrap_or_default());
-        self.ended = read? == 0;
-        Ok(())
-    }
-
-    /// Appends the next line to `line`, its end included; `false` at the end of the input.
-    fn next_line(&mut self, line: &mut Vec<u8>) -> Result<bool, DecodeError> {
-        let mut searched = 0;
-        loop {
-            let rest = self.pending.get(self.at..).unwrap_or_default();
-            let unseen = rest.get(searched..).unwrap_or_default();
-            let found = memchr::memchr(b'\n', unseen).map(|p| searched + p + 1);
-            let length = match found {
-                Some(length) => length,
-                None if self.ended => rest.len(),
-                None => 0,
-            };
-            if length.max(if found.is_none() { rest.len() } else { 0 }) > self.format.line_limit {
+            let unseen = bytes.get(searched..).unwrap_or_default();
+            let end = memchr::memchr(b'\n', unseen).map(|found| searched + found);
+            let length = end.map_or(bytes.len(), |end| end + 1) - at;
+            if length > self.format.line_limit {
                 let message = format!(
                     "row {} is longer than the contract's line limit of {} bytes",
-                    self.rows + 1,
+                    self.rows + chunk.spans.len() as u64 + 1,
                     self.format.line_limit
                 );
                 return Err(DecodeError::Unreadable(Reason::new("line_limit", message)));
             }
-            if found.is_some() || self.ended {
-                line.extend_from_slice(rest.get(..length).unwrap_or_default());
-                self.at += length;
-                self.offset += length as u64;
-                return Ok(length > 0);
+            if end.is_none() && !self.ended {
+                searched = bytes.len();
+                self.ended = !read_more(&mut self.reader, &mut bytes)?;
+                continue;
             }
-            searched = rest.len();
-            self.fill()?;
+            if length == 0 {
+                break;
+            }
+            let line = bytes.get(at..at + length).unwrap_or_default();
+            if !line.trim_ascii().is_empty() {
+                chunk.spans.push(at..at + line.trim_ascii_end().len());
+            }
+            at += length;
+            searched = at;
         }
+        // Room for what is read next, so that a chunk's bytes are moved once.
+        self.ahead = Vec::with_capacity(bytes.len() + READ);
+        self.ahead.extend_from_slice(bytes.get(at..).unwrap_or_default());
+        bytes.truncate(at);
+        self.offset = chunk.offset + at as u64;
+        chunk.rows = chunk.spans.len();
+        chunk.bad = vec![false; chunk.rows];
+        self.rows += chunk.rows as u64;
+        chunk.bytes = bytes;
+        Ok(chunk)
     }
-}
 
-impl<R: Read> Jsonl<'_, R> {
     /// Cuts a chunk before a row.
     fn put_back(&mut self, chunk: &mut Chunk, row: usize, bytes: &[u8]) {
         let from = chunk.spans.get(row).map_or(bytes.len(), |span| span.start);
         let rest = bytes.get(from..).unwrap_or_default();
-        self.pending.splice(..self.at, rest.iter().copied());
-        self.at = 0;
+        self.ahead.splice(..0, rest.iter().copied());
         self.offset -= rest.len() as u64;
         self.rows -= (chunk.rows - row) as u64;
         chunk.rows = row;
@@ -142,37 +146,17 @@ impl<R: Read> Jsonl<'_, R> {
 
 impl<R: Read> Decoder for Jsonl<'_, R> {
     fn next_chunk(&mut self) -> Result<Option<Chunk>, DecodeError> {
-        let mut chunk = Chunk { offset: self.offset, ..Chunk::default() };
-        let limit = chunk_rows(leaves(&self.contract.fields));
-        while chunk.rows < limit && chunk.bytes.len() < CHUNK_BYTES {
-            let from = chunk.bytes.len();
-            if !self.next_line(&mut chunk.bytes)? {
-                break;
-            }
-            let line = chunk.bytes.get(from..).unwrap_or_default();
-            let content = line.trim_ascii_end().len();
-            if line.trim_ascii().is_empty() {
-                if chunk.rows == 0 {
-                    // Blank lines alone must not fill a chunk: one without rows is the end.
-                    chunk.bytes.clear();
-                    chunk.offset = self.offset;
-                }
-                continue;
-            }
-            chunk.spans.push(from..from + content);
-            chunk.rows += 1;
-            self.rows += 1;
-        }
+        let mut chunk = self.take(chunk_rows(leaves(&self.contract.fields)))?;
         if chunk.rows == 0 {
             return Ok(None);
         }
-        chunk.bad = vec![false; chunk.rows];
         let first = self.rows - chunk.rows as u64;
         let mut columns = columns(self.contract, chunk.rows, self.tell_absent);
         let keep = self.contract.unknown_fields == UnknownFields::Keep;
         let mut extra = keep.then(StringBuilder::new);
         let bytes = std::mem::take(&mut chunk.bytes);
         let text = std::str::from_utf8(&bytes).ok();
+        let is_plain = plain::has_plain_strings(&bytes);
         let mut cells: Vec<Cell<'_>> = Vec::new();
         let mut values = 0;
         for row in 0..chunk.rows {
@@ -191,7 +175,13 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
             cells.clear();
             cells.resize_with(columns.len(), Cell::default);
             let finds = Finds::default();
-            let read = self.shape.read(text, &mut cells, &finds);
+            let read = match text {
+                Some(text) if is_plain && plain::read(&self.shape, text, &mut cells) => Ok(()),
+                _ => {
+                    cells.fill_with(Cell::default);
+                    self.shape.read(text, &mut cells, &finds)
+                }
+            };
             values += finds.values.get();
             match read {
                 Ok(()) => {
@@ -321,7 +311,7 @@ fn may_be_rounded(line: &[u8]) -> bool {
 }
 
 /// How the properties of an object are read.
-struct Shape<'c> {
+pub(crate) struct Shape<'c> {
     names: BTreeMap<&'c str, usize>,
     slots: Vec<(&'c str, Slot<'c>)>,
     /// Which property came last time after each, and first of all: rows are alike, so the next name is seldom sought.
@@ -329,7 +319,7 @@ struct Shape<'c> {
 }
 
 /// How a value is read.
-enum Slot<'c> {
+pub(crate) enum Slot<'c> {
     Scalar,
     /// A number whose digits all count, or any JSON.
     Raw,
@@ -357,14 +347,24 @@ impl<'c> Shape<'c> {
         }
     }
 
+    /// The property that came last time after another, which is counted from 1.
+    #[inline]
+    pub(crate) fn guess(&self, before: usize) -> Option<(usize, &'c str)> {
+        let guess = self.next.get(before)?.get();
+        self.slots.get(guess).map(|(name, _)| (guess, *name))
+    }
+
+    pub(crate) fn slot(&self, property: usize) -> Option<&Slot<'c>> {
+        self.slots.get(property).map(|(_, slot)| slot)
+    }
+
     /// The property of a name; `before` is the one that came before it, counted from 1.
-    fn find(&self, name: &str, before: usize) -> Option<usize> {
-        let guess = self.next.get(before)?;
-        if self.slots.get(guess.get()).is_some_and(|(n, _)| *n == name) {
-            return Some(guess.get());
+    pub(crate) fn find(&self, name: &str, before: usize) -> Option<usize> {
+        if let Some((guess, _)) = self.guess(before).filter(|(_, guess)| *guess == name) {
+            return Some(guess);
         }
         let found = *self.names.get(name)?;
-        guess.set(found);
+        self.next.get(before)?.set(found);
         Some(found)
     }
 
@@ -532,5 +532,74 @@ impl<'de> Visitor<'de> for Seed<'_, 'de> {
         let row = Row { shape, cells: &mut cells, at: self.at, finds: self.finds };
         row.visit_map(map)?;
         Ok(Cell::Object(cells))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn contract() -> Contract {
+        let document = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "properties": {
+                "n": {"type": ["integer", "null"]},
+                "x": {"type": "number"},
+                "d": {"type": "number", "x-sluicegate": {"logicalType": "decimal(9,2)"}},
+                "s": {"type": "string"},
+                "b": {"type": "boolean"},
+            },
+            "x-sluicegate": {"version": "1.0.0", "team": {"name": "t"}, "format": {"type": "jsonl"}},
+        });
+        Contract::parse(document.to_string().as_bytes()).unwrap()
+    }
+
+    /// Cells as they are read the general way.
+    fn general(shape: &Shape<'_>, text: &str) -> Option<String> {
+        let mut cells: Vec<Cell<'_>> = Vec::new();
+        cells.resize_with(5, Cell::default);
+        let finds = Finds::default();
+        shape.read(Some(text), &mut cells, &finds).ok()?;
+        finds.strangers.borrow().is_empty().then(|| format!("{cells:?}"))
+    }
+
+    fn plainly(shape: &Shape<'_>, text: &str) -> Option<String> {
+        let mut cells: Vec<Cell<'_>> = Vec::new();
+        cells.resize_with(5, Cell::default);
+        let is_plain = plain::has_plain_strings(text.as_bytes());
+        (is_plain && plain::read(shape, text, &mut cells)).then(|| format!("{cells:?}"))
+    }
+
+    #[test]
+    fn ordinary_rows_are_plain() {
+        let contract = contract();
+        let shape = Shape::of(&contract.fields);
+        for row in [
+            r#"{"n":1,"x":2.50,"d":-3.25,"s":"","b":true}"#,
+            r#"{ "x": 0.1, "n": null , "s": "été", "b": false }"#,
+            "{}",
+        ] {
+            let found = plainly(&shape, row);
+            assert_eq!(found, general(&shape, row), "{row}");
+            assert!(found.is_some(), "{row}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+        #[test]
+        fn a_plain_row_has_the_cells_of_any_other(
+            text in r#"\{ ?("(n|x|d|s|b|z)" ?: ?(-?[0-9]{1,17}(\.[0-9]{0,4})?(e1)?|"[a-z\\"é ]{0,5}"|true|false|null|\[1\]|\{\}),? ?){0,4}\}? ?"#,
+        ) {
+            let contract = contract();
+            let shape = Shape::of(&contract.fields);
+            if let Some(found) = plainly(&shape, &text) {
+                prop_assert_eq!(Some(found), general(&shape, &text));
+            }
+        }
     }
 }

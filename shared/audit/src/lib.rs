@@ -16,6 +16,7 @@ mod decode;
 mod input;
 mod jsonl;
 mod pass;
+mod plain;
 pub mod profile;
 mod split;
 mod text;
