@@ -31,6 +31,10 @@ pub(crate) fn properties(rows: &RecordBatch) -> WriterProperties {
         .set_max_row_group_row_count(Some(ROW_GROUP))
         .set_statistics_enabled(EnabledStatistics::Chunk);
     for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+        if is_constant(field.name()) {
+            let path = ColumnPath::from(field.name().as_str());
+            builder = builder.set_column_statistics_enabled(path, EnabledStatistics::None);
+        }
         // A row's number grows by one.
         let counts_up = field.name() == Lineage::RawRow.name();
         if counts_up || (rows.num_rows() >= ENOUGH && !repeats(column)) {
@@ -42,6 +46,11 @@ pub(crate) fn properties(rows: &RecordBatch) -> WriterProperties {
         }
     }
     builder.build()
+}
+
+/// Whether a column has one value in all rows of an object: its bounds are known without looking at each.
+pub(crate) fn is_constant(column: &str) -> bool {
+    [Lineage::RawId, Lineage::LandedAt].iter().any(|lineage| lineage.name() == column)
 }
 
 /// The encoding of values that do not repeat, if it is not the plain one.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::datatypes::TimestampMicrosecondType;
 use parquet::basic::{ConvertedType, LogicalType};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
@@ -58,6 +60,16 @@ pub(crate) fn describe(metadata: &ParquetMetaData, partition: Option<i32>, bytes
         file.upper_bounds.extend(upper.map(|upper| (id, upper)));
     }
     file
+}
+
+/// The bound of a column whose rows all have the value of its first.
+pub(crate) fn exact_bound(column: &ArrayRef) -> Option<Bound> {
+    if let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() {
+        return times.values().first().map(|at| Bound::from_timestamp(*at));
+    }
+    let texts = column.as_string_opt::<i32>().filter(|texts| !texts.is_empty())?;
+    let text = texts.value(0);
+    Some(Bound::string_lower(text, text.chars().count()))
 }
 
 fn positive(value: i64) -> u64 {

@@ -10,16 +10,17 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use parquet::file::properties::WriterPropertiesPtr;
 use serde::Serialize;
 use sluicegate_audit::{Accepted, BadRow, RowFault, Sink};
-use sluicegate_table::iceberg::manifest::DataFile;
+use sluicegate_table::iceberg::manifest::{Bound, DataFile};
 
-use crate::encoding::properties;
-use crate::file::describe;
+use crate::encoding::{is_constant, properties};
+use crate::file::{describe, exact_bound};
 
 /// Bytes of encoded pages and open dictionaries that all open files may hold together.
 const BUFFERED: usize = 32 << 20;
@@ -66,6 +67,8 @@ pub(crate) struct LocalSink {
     schema: SchemaRef,
     /// Chosen by the first rows, the same for all files of an object.
     properties: Option<WriterPropertiesPtr>,
+    /// Bounds of columns with one value, by field id.
+    constants: Vec<(i32, Bound)>,
     open: BTreeMap<Option<i32>, Open>,
     files: Vec<LocalFile>,
     part: Option<OpenPart>,
@@ -85,12 +88,26 @@ struct Reasons<'a> {
     faults: &'a [RowFault],
 }
 
+/// The bounds of columns that have one value in all rows.
+fn constants(rows: &RecordBatch) -> Vec<(i32, Bound)> {
+    let schema = rows.schema();
+    let constant =
+        schema.fields().iter().zip(rows.columns()).filter(|(f, _)| is_constant(f.name()));
+    constant
+        .filter_map(|(field, column)| {
+            let id = field.metadata().get(PARQUET_FIELD_ID_META_KEY)?.parse().ok()?;
+            Some((id, exact_bound(column)?))
+        })
+        .collect()
+}
+
 impl LocalSink {
     pub(crate) fn new(folder: PathBuf, schema: SchemaRef) -> Self {
         Self {
             folder,
             schema,
             properties: None,
+            constants: Vec::new(),
             open: BTreeMap::new(),
             files: Vec::new(),
             part: None,
@@ -108,7 +125,11 @@ impl LocalSink {
         let Some(open) = self.open.remove(&partition) else { return Ok(()) };
         let metadata = open.writer.close()?;
         let bytes = std::fs::metadata(&open.path)?.len();
-        let file = describe(&metadata, partition, bytes);
+        let mut file = describe(&metadata, partition, bytes);
+        for (id, bound) in &self.constants {
+            file.lower_bounds.insert(*id, bound.clone());
+            file.upper_bounds.insert(*id, bound.clone());
+        }
         self.files.push(LocalFile { path: open.path, file });
         Ok(())
     }
@@ -179,6 +200,9 @@ impl Sink for LocalSink {
             }
             let path = self.new_path("parquet");
             // Engines read the Parquet schema; Arrow's own, embedded, would only make every file larger.
+            if self.properties.is_none() {
+                self.constants = constants(&rows);
+            }
             let properties = self.properties.get_or_insert_with(|| Arc::new(properties(&rows)));
             let options = ArrowWriterOptions::new()
                 .with_properties(properties.as_ref().clone())

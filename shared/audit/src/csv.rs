@@ -179,7 +179,10 @@ impl<'a, R: Read> Csv<'a, R> {
     /// Takes rows off the object; none at its end.
     fn take(&mut self, wanted: &Wanted) -> Result<Taken, DecodeError> {
         let mut bytes = std::mem::take(&mut self.ahead);
-        let mut split = Rows::default();
+        // Many short objects have few rows: only a chunk that follows another is likely to be full.
+        let more = self.rows >= wanted.rows as u64 && wanted.rows > 1;
+        let mut split =
+            if more { Rows::with_room(wanted.rows, wanted.width) } else { Rows::default() };
         let end = loop {
             let stop = self.splitter.scan(&bytes, self.ended, wanted, &mut split);
             let begun = bytes.len() - self.splitter.row_start().min(bytes.len());

@@ -58,6 +58,12 @@ impl Rows {
         }
     }
 
+    /// Rows for which there is room from the start.
+    pub(crate) fn with_room(rows: usize, width: usize) -> Self {
+        let cells = Vec::with_capacity(rows * width);
+        Self { rows: Vec::with_capacity(rows), cells, arena: Vec::new() }
+    }
+
     /// Cells of all rows together.
     pub(crate) fn len(&self) -> usize {
         self.cells.len()
