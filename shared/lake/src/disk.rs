@@ -16,7 +16,8 @@ use jiff::Timestamp;
 
 use crate::store::must_be_absent;
 use crate::{
-    Attributes, Body, ByteStream, CopySource, ETag, Expected, Listed, Meta, Page, Store, StoreError,
+    Attributes, Body, ByteStream, CopySource, ETag, Expected, Listed, Meta, Page, Requests, Store,
+    StoreError,
 };
 
 /// The pieces in which [`Store::read`] hands out bytes: below the size from which allocators ask the system each time.
@@ -27,6 +28,7 @@ pub struct Disk {
     root: PathBuf,
     name: String,
     writing: Mutex<()>,
+    requests: Requests,
 }
 
 impl Disk {
@@ -34,7 +36,12 @@ impl Disk {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         let name = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Self { root, name, writing: Mutex::new(()) }
+        Self { root, name, writing: Mutex::new(()), requests: Requests::default() }
+    }
+
+    /// Has it count what would be requests of S3, a file of any size as one.
+    pub fn counting(self, requests: Requests) -> Self {
+        Self { requests, ..self }
     }
 
     fn path(&self, key: &str) -> PathBuf {
@@ -122,10 +129,12 @@ impl Store for Disk {
     }
 
     async fn head(&self, key: &str, _version: Option<&str>) -> Result<Meta, StoreError> {
+        self.requests.count("s3", "HeadObject");
         self.meta(key)
     }
 
     async fn get(&self, key: &str) -> Result<(Meta, Bytes), StoreError> {
+        self.requests.count("s3", "GetObject");
         let meta = self.meta(key)?;
         let bytes = std::fs::read(self.path(key)).map_err(|e| failed(key, &e))?;
         Ok((meta, bytes.into()))
@@ -136,6 +145,7 @@ impl Store for Disk {
         key: &str,
         range: Option<Range<u64>>,
     ) -> Result<(Meta, ByteStream), StoreError> {
+        self.requests.count("s3", "GetObject");
         let meta = self.meta(key)?;
         let range = range.unwrap_or(0..meta.size);
         let mut file = File::open(self.path(key)).map_err(|e| failed(key, &e))?;
@@ -168,6 +178,7 @@ impl Store for Disk {
         body: Body,
         _attributes: &Attributes,
     ) -> Result<(), StoreError> {
+        self.requests.count("s3", "PutObject");
         self.write(key, &body, must_be_absent(key))
     }
 
@@ -178,6 +189,7 @@ impl Store for Disk {
         expected: &Expected,
         _attributes: &Attributes,
     ) -> Result<(), StoreError> {
+        self.requests.count("s3", "PutObject");
         self.write(key, &Body::Bytes(body), |current| match (expected, current) {
             (Expected::Nothing, None) => Ok(()),
             (Expected::Tag(tag), Some(meta)) if *tag == meta.etag => Ok(()),
@@ -191,11 +203,13 @@ impl Store for Disk {
         key: &str,
         _attributes: &Attributes,
     ) -> Result<(), StoreError> {
+        self.requests.count("s3", "CopyObject");
         let beside = self.root.parent().unwrap_or(&self.root).join(&from.bucket).join(&from.key);
         self.write(key, &Body::File(beside), must_be_absent(key))
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, StoreError> {
+        self.requests.count("s3", "ListObjectsV2");
         let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
         let mut keys = Vec::new();
         walk(&self.root, &self.path(folder), &mut keys).map_err(|e| failed(prefix, &e))?;
@@ -210,6 +224,7 @@ impl Store for Disk {
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.requests.count("s3", "DeleteObject");
         match std::fs::remove_file(self.path(key)) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(key, &e)),
             _ => Ok(()),
