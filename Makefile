@@ -92,9 +92,9 @@ sam-local: setup $(LOCAL)/sam.ready
 # The tables of docs/benchmarks.md. Optimised as deployed: fat LTO takes minutes a binary.
 bench: setup $(LOCAL)/bench.ready $(LOCAL)/flights.ready $(LOCAL)/pandera.ready
 	cargo build --locked --release -p sluicegate-land -p sluicegate-stage -p sluicegate-promote -p sluicegate-replay -p sluicegate-table \
-		-p sluicegate-audit --bins --example stage_file --example commit_cost --example contract_speed
+		-p sluicegate-audit -p sluicegate-tests --bins --example local_lake --example commit_cost --example contract_speed
 	@$(RUN) bench.coldstart
-	@$(RUN) bench.lineitem
+	@$(RUN) bench.stage
 	@$(RUN) bench.contract
 	@target/release/examples/commit_cost 1000 10000 100000 1000000
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,12 @@ def once(command: Sequence[str], env: dict[str, str]) -> Run:
         # ru_maxrss is in KiB on Linux and in bytes on macOS.
         unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
         return Run(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / unit, out.read())
+
+
+def apart(work: Callable[..., T], *arguments: object) -> T:
+    """Does work in a process of its own: what this one once held counts as held by every command that it runs."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def median(runs: Sequence[Run]) -> Run:
