@@ -10,7 +10,7 @@ PIP_FLAGS := --quiet --no-input
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help preflight setup demo test test-rust test-template test-contract test-e2e test-long sim lint-template sam-local bench example clean
+.PHONY: help preflight setup demo test test-rust test-template test-contract test-audit test-e2e test-long sim lint-template sam-local bench example clean
 
 help:
 	@echo 'make demo            the whole pipeline on this machine, with a month of real flights'
@@ -54,7 +54,7 @@ $(LOCAL)/suite.ready: requirements/suite.txt $(LOCAL)/readers.ready
 demo: setup
 	@$(RUN) local.demo
 
-test: test-rust test-template test-contract test-e2e
+test: test-rust test-template test-contract test-audit test-e2e
 
 # Format first, since it takes a second; clippy shares its build with the tests.
 test-rust: setup
@@ -69,6 +69,9 @@ test-template: setup
 test-contract: setup $(LOCAL)/contract.ready
 	$(READERS)/python -m pytest tests/contract
 
+test-audit: setup
+	$(READERS)/python -m pytest tests/audit -m 'not long'
+
 test-e2e: setup
 	$(READERS)/python -m pytest tests/e2e -m 'not long'
 
@@ -76,6 +79,7 @@ test-long: setup $(LOCAL)/flights.ready $(LOCAL)/suite.ready
 	DIFFERENTIAL_CASES=120000 cargo test --locked -p sluicegate-audit --test differential
 	JSON_SCHEMA_TEST_SUITE=$(CURDIR)/$(LOCAL)/suite/json/tests/draft2020-12 \
 		cargo test --locked -p sluicegate-contract --test suite -- --ignored
+	$(READERS)/python -m pytest tests/audit -m long
 	$(READERS)/python -m pytest tests/e2e -m long
 
 # More lives of the pipeline than a test run has: make sim SEEDS=0..10000 [STEPS=200]
