@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sluicegate_lake::aws::Clients;
 use sluicegate_lake::{Dataset, RawId, Source, Store, keys, list_all};
-use sluicegate_table::{Record, State, View, current_contract};
+use sluicegate_table::{Record, View, current_contract};
 
 use crate::Failure;
 use crate::out::say;
@@ -116,17 +116,10 @@ async fn read(store: &dyn Store, dataset: Dataset) -> Result<Status, Failure> {
 }
 
 fn recorded(record: &Record) -> Raw {
-    let state = match record.state {
-        State::Published => "published",
-        State::Held => "held",
-        State::Rejected => "rejected",
-        State::Superseded => "superseded",
-        State::Withdrawn => "withdrawn",
-    };
     Raw {
         raw_id: record.raw_id.clone(),
         source: record.source.clone(),
-        state,
+        state: record.state.word(),
         rows: record.rows,
         quarantined: record.quarantined,
         late_files: record.late.as_ref().map_or(0, Vec::len),

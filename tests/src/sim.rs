@@ -1,9 +1,9 @@
 //! A seeded life of the pipeline: uploads, duplicate and reordered events, stagings, promotions that race, replays, contract
-//! changes, faults of the store, and deaths at any request; after every step an auditor looks at the lake.
+//! changes, people's decisions, faults of the store, and deaths at any request; after every step an auditor looks at the lake.
 //!
 //! The auditor ([`Auditor`]) knows nothing of plans or pages: it reads what is in the lake and holds it against the
 //! invariants. At the end everything is delivered without faults, and what is published must be what a reference of
-//! a few lines says of the uploads alone. The same seed gives the same trace.
+//! a few lines says of the uploads and the decisions alone. The same seed gives the same trace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use sluicegate_contract::Outcome;
 use sluicegate_lake::faulty::{Fault, Faulty, Odds};
 use sluicegate_lake::memory::MemoryStore;
-use sluicegate_lake::{Ambient, RawId, Seeded, Store, keys, list_all};
-use sluicegate_runtime::Summary;
-use sluicegate_table::{Proposal, State, View};
+use sluicegate_lake::{Ambient, Dataset, Order, RawId, Seeded, Store, StoreError, keys, list_all};
+use sluicegate_runtime::{PromoteMessage, Summary};
+use sluicegate_table::held::{self, DecideError, Refusal, Request};
+use sluicegate_table::{Decision, Proposal, Record, Ruling, State, View};
 
-use crate::{World, s3_event};
+use crate::{INBOX, World, s3_event};
 
 const DATASET: &str = "readings";
 const SOURCES: [&str; 4] = ["a.csv", "b.csv", "c/d.csv", "e f.csv"];
@@ -28,14 +29,24 @@ pub struct Run {
     pub trace: Vec<String>,
     pub faults: BTreeMap<Fault, u64>,
     pub snapshots: i64,
+    /// Held proposals that were released and published.
+    pub released: u64,
 }
 
 /// What is in an uploaded file, as far as the reference needs to know.
 #[derive(Clone, Debug)]
 struct Content {
     bytes: String,
-    /// Rows it has in the table under the first and under the second version of the contract; `None`: it does not pass.
-    rows: [Option<u64>; 2],
+    /// What becomes of it under the first and under the second version of the contract.
+    fates: [Fate; 2],
+}
+
+/// What stage makes of a file, with the rows that are good.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Passes(u64),
+    Held(u64),
+    Unreadable,
 }
 
 /// One seed's life.
@@ -48,7 +59,9 @@ struct Sim {
     /// Messages in each queue.
     queues: BTreeMap<&'static str, Vec<String>>,
     /// Uploads of each source, oldest first.
-    uploads: BTreeMap<&'static str, Vec<Content>>,
+    uploads: BTreeMap<&'static str, Vec<(RawId, Content)>>,
+    /// What somebody was told is decided.
+    decided: BTreeMap<(RawId, Order), Ruling>,
     contracts: usize,
     trace: Vec<String>,
 }
@@ -79,6 +92,7 @@ pub async fn run(
         events: Vec::new(),
         queues,
         uploads: BTreeMap::new(),
+        decided: BTreeMap::new(),
         contracts: 0,
         trace: Vec::new(),
     };
@@ -91,9 +105,15 @@ pub async fn run(
     }
     sim.settle().await.map_err(|e| format!("seed {seed}, at the end: {e}"))?;
     auditor.look(&sim.world).await.map_err(|e| format!("seed {seed}, at the end: {e}"))?;
-    sim.compare().await.map_err(|e| format!("seed {seed}, at the end: {e}"))?;
-    let snapshots = sim.world.view(DATASET).await.number();
-    Ok(Run { trace: sim.trace, faults: sim.faulty.fired(), snapshots })
+    let view = sim.world.view(DATASET).await;
+    let records = view.ledger.records.values();
+    let released = records.filter(|r| r.state == State::Published && r.decision.is_some()).count();
+    Ok(Run {
+        trace: sim.trace,
+        faults: sim.faulty.fired(),
+        snapshots: view.number(),
+        released: released as u64,
+    })
 }
 
 impl Sim {
@@ -116,14 +136,15 @@ impl Sim {
         });
         let dies = self.roll(4) == 0;
         self.faulty.kill_at(dies.then(|| 1 + self.roll(30)), self.roll(2) == 0);
-        let did = match self.roll(20) {
+        let did = match self.roll(22) {
             0..=3 => self.upload(),
             4..=8 => self.event().await,
             9..=12 => self.messages("stage").await,
             13..=16 => self.messages("promote").await,
             17 => self.race().await,
             18 => self.replay().await,
-            _ => self.contract(),
+            19 => self.contract(),
+            _ => self.decide().await,
         };
         self.faulty.kill_at(None, false);
         self.collect();
@@ -139,34 +160,43 @@ impl Sim {
 
     fn upload(&mut self) -> String {
         let source = SOURCES[self.pick(SOURCES.len())];
-        let before = self.uploads.entry(source).or_default().last().cloned();
+        let before = self.uploads.entry(source).or_default().last().map(|(_, c)| c.clone());
         let (day, salt) = (1 + self.roll(2), self.roll(1000));
         let row = |n: u64, id: u64| format!("{id},2013-01-{:02}T{:02}:00:00Z\n", day, n % 24);
         let file = |rows: String| format!("id,at\n{rows}");
         let many = 1 + self.roll(4);
-        let content = match (self.roll(10), before) {
+        let both = |fate| [fate, fate];
+        let content = match (self.roll(12), before) {
             (0, Some(before)) => before,
-            (1, _) => Content { bytes: "\u{1}no table".into(), rows: [None, None] },
-            (2, _) => Content { bytes: file(String::new()), rows: [None, None] },
+            (1, _) => Content { bytes: "\u{1}no table".into(), fates: both(Fate::Unreadable) },
+            (2, _) => Content { bytes: file(String::new()), fates: both(Fate::Held(0)) },
             // Passes the first contract only.
             (3, _) => {
                 let rows = (0..many).map(|n| row(n, 5000 + salt)).collect();
-                Content { bytes: file(rows), rows: [Some(many), None] }
+                Content { bytes: file(rows), fates: [Fate::Passes(many), Fate::Held(0)] }
             }
             // One bad row, which is within bounds.
             (4, _) => {
                 let rows: String = (0..3).map(|n| row(n, salt + 1)).collect();
-                Content { bytes: file(rows + "x,y\n"), rows: [Some(3), Some(3)] }
+                Content { bytes: file(rows + "x,y\n"), fates: both(Fate::Passes(3)) }
+            }
+            // More bad rows than good ones.
+            (5 | 6, _) => {
+                let rows: String = (0..many).map(|n| row(n, salt + 1)).collect();
+                let bad = "x,y\n".repeat(5);
+                Content { bytes: file(rows + &bad), fates: both(Fate::Held(many)) }
             }
             _ => {
                 let rows = (0..many).map(|n| row(n, salt + 1)).collect();
-                Content { bytes: file(rows), rows: [Some(many), Some(many)] }
+                Content { bytes: file(rows), fates: both(Fate::Passes(many)) }
             }
         };
         let key = format!("{DATASET}/{source}");
         let meta = self.world.inbox.upload(&key, content.bytes.clone());
+        let version = meta.version.clone().unwrap_or_default();
+        let raw_id = RawId::new(meta.modified, INBOX, &key, &version);
         self.events.push(s3_event(&key, &meta));
-        self.uploads.entry(source).or_default().push(content);
+        self.uploads.entry(source).or_default().push((raw_id, content));
         format!("upload {source}")
     }
 
@@ -245,14 +275,16 @@ impl Sim {
         did
     }
 
-    /// Two promotes and a landing at the same time. Not stage: its audit has a thread of its own, and how far that has come
+    /// Two promotes, a landing and a decision at the same time. Not stage: its audit has a thread of its own, and how far that has come
     /// is not the seed's to decide.
     async fn race(&mut self) -> String {
         let (a, b) = (self.take("promote"), self.take("promote"));
         let event =
             (!self.events.is_empty()).then(|| self.events[self.pick(self.events.len())].clone());
+        let request = self.wish().await;
         let all = async {
             tokio::join!(
+                self.decide_on(&request),
                 self.world.deliver("promote", &a),
                 self.world.deliver("promote", &b),
                 async {
@@ -265,10 +297,80 @@ impl Sim {
         };
         let failed = alive(&self.faulty, all).await;
         let did = format!("race: {}", fate(failed.as_ref().map(|_| true)));
-        let (x, y) = failed.map_or((None, None), |(x, y, ())| (Some(x), Some(y)));
+        let (decided, x, y) =
+            failed.map_or((None, None, None), |(d, x, y, ())| (d, Some(x), Some(y)));
+        self.ask(decided);
         self.put_back("promote", a, x);
         self.put_back("promote", b, y);
         did
+    }
+
+    /// What a person might want of something that is held, if anything is.
+    async fn wish(&self) -> Option<(RawId, Ruling)> {
+        let held = self.held().await;
+        let record = held.get(self.pick(held.len()))?;
+        let ruling = if self.roll(3) == 0 { Ruling::Rejected } else { Ruling::Released };
+        Some((record.raw_id.clone(), ruling))
+    }
+
+    async fn held(&self) -> Vec<Record> {
+        let records = self.world.view(DATASET).await.ledger.records.into_values();
+        records.filter(|r| r.state == State::Held).collect()
+    }
+
+    /// Decides as the command line does: first the decision, then the message.
+    async fn decide_on(
+        &self,
+        wish: &Option<(RawId, Ruling)>,
+    ) -> Option<Result<(Record, Decision), DecideError>> {
+        let (raw_id, ruling) = wish.as_ref()?;
+        let by = format!("seed {}", self.roll(9));
+        let request = Request { raw_id, order: None, ruling: *ruling, by: &by, why: "a seed" };
+        Some(held::decide(&self.faulty, &*self.world.ambient, &dataset(), &request).await)
+    }
+
+    /// Sends the message of a decision that somebody was told of.
+    fn ask(&mut self, decided: Option<Result<(Record, Decision), DecideError>>) {
+        let Some(Ok((record, decision))) = decided else { return };
+        let Record { raw_id, source, order, .. } = record;
+        self.decided.insert((raw_id.clone(), order), decision.ruling);
+        let message = PromoteMessage { v: 1, dataset: dataset(), source, raw_id, order };
+        let body = json!(message).to_string();
+        self.queues.entry("promote").or_default().push(body);
+    }
+
+    async fn decide(&mut self) -> String {
+        let Some(wish) = self.wish().await else { return "nothing is held".into() };
+        let said = wish.1;
+        let decided = alive(&self.faulty, self.decide_on(&Some(wish))).await;
+        let did = fate(decided.as_ref().map(|d| matches!(d, Some(Ok(_)))));
+        self.ask(decided.flatten());
+        format!("{said}: {did}")
+    }
+
+    /// Decides without faults: first once more what was decided and perhaps never asked for, then this and that.
+    async fn decide_all(&mut self) -> Result<(), String> {
+        for record in self.held().await {
+            let decision = self.decision(&record.raw_id, record.order).await?;
+            let ruling = match (decision, self.roll(3)) {
+                (Some(decision), _) => decision.ruling,
+                (None, 0) => Ruling::Released,
+                (None, 1) => Ruling::Rejected,
+                (None, _) => continue,
+            };
+            let decided = self.decide_on(&Some((record.raw_id, ruling))).await;
+            match &decided {
+                Some(Err(DecideError::Refused(Refusal::NewerVersion(..)))) | Some(Ok(_)) => {}
+                other => return Err(format!("a decision is {other:?}")),
+            }
+            self.ask(decided);
+        }
+        Ok(())
+    }
+
+    /// What is decided on a proposal, by what is in the lake.
+    async fn decision(&self, id: &RawId, order: Order) -> Result<Option<Decision>, String> {
+        decision(&self.world, id, order).await
     }
 
     async fn replay(&mut self) -> String {
@@ -289,30 +391,37 @@ impl Sim {
             for event in std::mem::take(&mut self.events) {
                 self.world.land_event(event).await.map_err(|e| e.to_string())?;
             }
-            self.collect();
-            let mut left = 40;
-            while self.queues.values().any(|q| !q.is_empty()) {
-                for queue in ["stage", "stage-replay", "promote"] {
-                    let batch = self.queues.get_mut(queue).map(std::mem::take).unwrap_or_default();
-                    let failed = self.world.deliver(queue, &batch).await;
-                    self.queues.entry(queue).or_default().extend(failed);
-                }
-                self.collect();
-                left -= 1;
-                if left == 0 {
-                    let stuck: Vec<_> = self.queues.values().flatten().collect();
-                    return Err(format!(
-                        "{} messages never succeed, as {:?}",
-                        stuck.len(),
-                        stuck.first()
-                    ));
-                }
-            }
+            self.drain().await?;
+            self.decide_all().await?;
+            self.drain().await?;
+            self.compare().await?;
             if round == 0 {
-                self.none_stranded().await?;
                 let did = self.replay().await;
                 self.trace.push(did);
-                self.collect();
+            }
+        }
+        Ok(())
+    }
+
+    /// Delivers messages until none are left.
+    async fn drain(&mut self) -> Result<(), String> {
+        self.collect();
+        let mut left = 40;
+        while self.queues.values().any(|q| !q.is_empty()) {
+            for queue in ["stage", "stage-replay", "promote"] {
+                let batch = self.queues.get_mut(queue).map(std::mem::take).unwrap_or_default();
+                let failed = self.world.deliver(queue, &batch).await;
+                self.queues.entry(queue).or_default().extend(failed);
+            }
+            self.collect();
+            left -= 1;
+            if left == 0 {
+                let stuck: Vec<_> = self.queues.values().flatten().collect();
+                return Err(format!(
+                    "{} messages never succeed, as {:?}",
+                    stuck.len(),
+                    stuck.first()
+                ));
             }
         }
         Ok(())
@@ -325,12 +434,33 @@ impl Sim {
         ensure(records == uploads, || format!("RAW-2: {uploads} uploads, {records} records"))
     }
 
-    /// Holds what is published against what was uploaded.
+    /// Holds what is published against what was uploaded and decided.
     async fn compare(&self) -> Result<(), String> {
         let view = self.world.view(DATASET).await;
         self.none_stranded().await?;
+        for ((id, order), ruling) in &self.decided {
+            let kept = self.decision(id, *order).await?.is_some_and(|d| d.ruling == *ruling);
+            ensure(kept, || format!("{id} was {ruling}, and it is forgotten"))?;
+        }
         for (source, uploads) in &self.uploads {
-            let expected = uploads.iter().rev().find_map(|content| content.rows[1]).unwrap_or(0);
+            let mut expected = None;
+            for (id, content) in uploads.iter().rev() {
+                let record = view.ledger.records.get(id).ok_or("a record is missing")?;
+                let proposal = self.world.proposal(DATASET, record).await;
+                let fate = content.fates[usize::from(proposal.contract_version != "1.0.0")];
+                let decision = self.decision(id, record.order).await?;
+                ensure(record.decision == decision, || {
+                    format!("{id}: {decision:?} is not obeyed, {:?} is", record.decision)
+                })?;
+                let released = decision.is_some_and(|d| d.ruling == Ruling::Released);
+                let rows = match fate {
+                    Fate::Passes(rows) => Some(rows),
+                    Fate::Held(rows) => released.then_some(rows),
+                    Fate::Unreadable => None,
+                };
+                expected = expected.or(rows);
+            }
+            let expected = expected.unwrap_or(0);
             let segment =
                 sluicegate_lake::Source::of_inbox_key(source).map_err(|e| e.to_string())?;
             let published = view.ledger.records.values().filter(|r| r.source == segment);
@@ -343,6 +473,19 @@ impl Sim {
             })?;
         }
         Ok(())
+    }
+}
+
+fn dataset() -> Dataset {
+    DATASET.parse().unwrap()
+}
+
+/// What is decided on a proposal.
+async fn decision(world: &World, id: &RawId, order: Order) -> Result<Option<Decision>, String> {
+    match world.lake.get(&keys::decision(&dataset(), id, order)).await {
+        Ok((_, bytes)) => serde_json::from_slice(&bytes).map(Some).map_err(|e| e.to_string()),
+        Err(StoreError::Absent { .. }) => Ok(None),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -386,14 +529,15 @@ impl Auditor {
         }
         for object in &objects {
             let key = object.key.as_str();
-            if key.ends_with("/version-hint.text") || key.ends_with("/current.json") {
+            let is_pointer = key.starts_with("tables/") && key.ends_with("/version-hint.text");
+            if is_pointer || key.ends_with("/current.json") {
                 continue;
             }
             let versions = lake.versions(key);
             ensure(versions == 1, || format!("RAW-1: {key} was written {versions} times"))?;
             self.seen.insert(key.to_owned(), object.size);
         }
-        let dataset = DATASET.parse().map_err(|_| "dataset")?;
+        let dataset = dataset();
         let view = View::read(lake, &dataset).await.map_err(|e| format!("PUB-4: {e}"))?;
         let swaps = lake.versions(&keys::table_pointer(&dataset));
         ensure(usize::try_from(view.number()) == Ok(swaps), || {
@@ -421,7 +565,8 @@ impl Auditor {
             if record.state != State::Published {
                 continue;
             }
-            ensure(own.verdict.outcome() == Outcome::Publish, || {
+            let decision = decision(world, &record.raw_id, record.order).await?;
+            ensure(own.passed(decision.as_ref()) && record.decision == decision, || {
                 format!("PUB-1: {} is published though it did not pass", record.raw_id)
             })?;
             ensure(sources.insert(&record.source), || {
@@ -445,13 +590,8 @@ impl Auditor {
         Ok(())
     }
 
-    async fn proposal(
-        &self,
-        world: &World,
-        id: &RawId,
-        order: sluicegate_lake::Order,
-    ) -> Result<Proposal, String> {
-        let key = keys::proposal(&DATASET.parse().map_err(|_| "dataset")?, id, order);
+    async fn proposal(&self, world: &World, id: &RawId, order: Order) -> Result<Proposal, String> {
+        let key = keys::proposal(&dataset(), id, order);
         let (_, bytes) = world.lake.get(&key).await.map_err(|e| format!("PUB-1: {e}"))?;
         serde_json::from_slice(&bytes).map_err(|e| format!("{key}: {e}"))
     }
@@ -467,6 +607,10 @@ impl Auditor {
             ensure(kept, || format!("LATE-1: {id} was decided twice"))?;
             let kept = before.published_at.is_none() || before.published_at == after.published_at;
             ensure(kept, || format!("{id} was published for the first time twice"))?;
+            let decided = before.decision.is_some() && before.order == after.order;
+            ensure(!decided || before.decision == after.decision, || {
+                format!("what was decided on {id} is undone")
+            })?;
         }
         Ok(())
     }

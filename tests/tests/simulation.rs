@@ -10,12 +10,13 @@
     reason = "a test that cannot go on should stop, and say why"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde_json::Value;
 use sluicegate_lake::memory::MemoryStore;
 use sluicegate_lake::{
     Attributes, Body, ByteStream, CopySource, Expected, Meta, Page, Store, StoreError,
@@ -48,7 +49,7 @@ fn steps() -> usize {
 
 #[test]
 fn no_seed_breaks_an_invariant_and_every_fault_fires() {
-    let (seeds, mut fired, mut snapshots) = (seeds(), BTreeMap::new(), 0);
+    let (seeds, mut fired, mut snapshots, mut released) = (seeds(), BTreeMap::new(), 0, 0);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let run = life(seed, steps(), sound).unwrap_or_else(|violation| panic!("{violation}"));
@@ -56,10 +57,15 @@ fn no_seed_breaks_an_invariant_and_every_fault_fires() {
             *fired.entry(fault).or_insert(0) += times;
         }
         snapshots += run.snapshots;
+        released += run.released;
     }
-    println!("{count} histories of {} steps, {snapshots} snapshots, faults: {fired:?}", steps());
+    println!(
+        "{count} histories of {} steps, {snapshots} snapshots, {released} released at the end, faults: {fired:?}",
+        steps()
+    );
     assert!(fired.len() == 7 && fired.values().all(|times| *times >= count / 4), "{fired:?}");
     assert!(snapshots >= i64::try_from(count).unwrap());
+    assert!(released >= count / 4);
 }
 
 #[test]
@@ -77,11 +83,34 @@ enum Bug {
     DataFilesLost,
     VersionsOverlooked,
     ProposalsForgotten,
+    DecisionsOverlooked,
+    DecisionsForgotten,
+    ReleasesUndone,
 }
 
 struct Buggy {
     inner: MemoryStore,
     bug: Bug,
+    /// Decisions that were read.
+    obeyed: Mutex<BTreeSet<String>>,
+}
+
+impl Buggy {
+    /// A ledger without some of its records.
+    async fn ledger_without(
+        &self,
+        key: &str,
+        forgotten: impl Fn(&Value) -> bool,
+    ) -> Result<(Meta, Bytes), StoreError> {
+        let (meta, bytes) = self.inner.get(key).await?;
+        let Ok(mut page) = serde_json::from_slice::<Value>(&bytes) else {
+            return Ok((meta, bytes));
+        };
+        if let Some(records) = page.get_mut("records").and_then(|r| r.as_array_mut()) {
+            records.retain(|r| !forgotten(r));
+        }
+        Ok((meta, page.to_string().into()))
+    }
 }
 
 #[async_trait]
@@ -104,19 +133,27 @@ impl Store for Buggy {
     }
 
     async fn get(&self, key: &str) -> Result<(Meta, Bytes), StoreError> {
-        if self.bug == Bug::ProposalsForgotten
-            && key.starts_with("tables/")
-            && key.ends_with(".json")
-        {
-            // A ledger without the records of what has no files.
-            let (meta, bytes) = self.inner.get(key).await?;
-            let Ok(mut page) = serde_json::from_slice::<serde_json::Value>(&bytes) else {
-                return Ok((meta, bytes));
-            };
-            if let Some(records) = page.get_mut("records").and_then(|r| r.as_array_mut()) {
-                records.retain(|r| r["files"] != 0);
+        let is_ledger = key.starts_with("tables/") && key.ends_with(".json");
+        let is_decision = key.ends_with("/decision.json");
+        match self.bug {
+            Bug::ProposalsForgotten if is_ledger => {
+                return self.ledger_without(key, |r| r["files"] == 0).await;
             }
-            return Ok((meta, page.to_string().into()));
+            // A late message finds what was decided undecided.
+            Bug::ReleasesUndone if is_ledger => {
+                return self.ledger_without(key, |r| !r["decision"].is_null()).await;
+            }
+            Bug::ReleasesUndone if is_decision => {
+                let found = self.inner.get(key).await?;
+                if !self.obeyed.lock().unwrap().insert(key.to_owned()) {
+                    return Err(StoreError::Absent { key: key.to_owned() });
+                }
+                return Ok(found);
+            }
+            Bug::DecisionsOverlooked if is_decision => {
+                return Err(StoreError::Absent { key: key.to_owned() });
+            }
+            _ => {}
         }
         self.inner.get(key).await
     }
@@ -135,7 +172,12 @@ impl Store for Buggy {
         body: Body,
         attributes: &Attributes,
     ) -> Result<(), StoreError> {
-        if self.bug == Bug::DataFilesLost && key.ends_with(".parquet") {
+        let lost = match self.bug {
+            Bug::DataFilesLost => key.ends_with(".parquet"),
+            Bug::DecisionsForgotten => key.ends_with("/decision.json"),
+            _ => false,
+        };
+        if lost {
             return Ok(());
         }
         if self.bug == Bug::CreateWithoutCondition {
@@ -193,9 +235,16 @@ fn every_planted_bug_is_caught() {
         Bug::DataFilesLost,
         Bug::VersionsOverlooked,
         Bug::ProposalsForgotten,
+        Bug::DecisionsOverlooked,
+        Bug::DecisionsForgotten,
+        Bug::ReleasesUndone,
     ] {
         let caught = (0..200).find_map(|seed| {
-            let violation = life(seed, 200, |inner| Arc::new(Buggy { inner, bug })).err()?;
+            let violation = life(seed, 200, |inner| {
+                let obeyed = Mutex::default();
+                Arc::new(Buggy { inner, bug, obeyed })
+            })
+            .err()?;
             Some((seed + 1, violation))
         });
         let (seeds, violation) = caught.unwrap_or_else(|| panic!("{bug:?} was not caught"));

@@ -5,6 +5,8 @@
 //! raw/_contracts/<dataset>/<raw id>                      land
 //! contracts/<dataset>/<version>.json  current.json       land
 //! staging/<dataset>/<raw id>/<order>/proposal.json       stage
+//! staging/<dataset>/<raw id>/<order>/report.html         stage
+//! staging/<dataset>/<raw id>/<order>/table/metadata/…    stage
 //! staging/<dataset>/<raw id>/<order>/decision.json       people
 //! quarantine/<dataset>/<raw id>/<order>-<n>.rows .jsonl  stage
 //! tables/<dataset>/data/<partition>/<raw id>-<attempt>-<n>.parquet   stage
@@ -92,6 +94,22 @@ pub fn proposals(dataset: &Dataset, id: &RawId) -> String {
     format!("staging/{dataset}/{id}/")
 }
 
+/// The order of a key made by [`proposal`], or `None` for any other key.
+pub fn parse_proposal(key: &str) -> Option<Order> {
+    let (folder, name) = key.rsplit_once('/')?;
+    (name == "proposal.json").then(|| folder.rsplit('/').next())??.parse().ok()
+}
+
+/// What a person reads first about a proposal that is not published.
+pub fn report(dataset: &Dataset, id: &RawId, order: Order) -> String {
+    format!("staging/{dataset}/{id}/{order}/report.html")
+}
+
+/// Where the table over a held proposal's files begins.
+pub fn held_table(dataset: &Dataset, id: &RawId, order: Order) -> String {
+    format!("staging/{dataset}/{id}/{order}/table")
+}
+
 /// What a person decided on a held proposal.
 pub fn decision(dataset: &Dataset, id: &RawId, order: Order) -> String {
     format!("staging/{dataset}/{id}/{order}/decision.json")
@@ -148,5 +166,15 @@ mod tests {
         assert_eq!(parse_raw(&key), Some((dataset, source, id)));
         assert_eq!(parse_raw("raw/flights/x"), None);
         assert_eq!(parse_raw("tables/flights/x/y"), None);
+    }
+
+    #[test]
+    fn only_a_proposals_key_has_its_order() {
+        let dataset: Dataset = "flights".parse().unwrap();
+        let id = RawId::new(jiff::Timestamp::UNIX_EPOCH, "b", "k", "v");
+        let order = Order { epoch: 3, contract: 2, engine: 1 };
+        assert_eq!(parse_proposal(&proposal(&dataset, &id, order)), Some(order));
+        assert_eq!(parse_proposal(&decision(&dataset, &id, order)), None);
+        assert_eq!(parse_proposal("proposal.json"), None);
     }
 }

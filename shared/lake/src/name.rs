@@ -214,7 +214,7 @@ text_form!(RawId);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Order {
-    /// The snapshot number when a replay or release was planned, else 0.
+    /// The snapshot number when a replay was planned, else 0.
     pub epoch: u64,
     /// The contract's place in its dataset's history, from 1.
     pub contract: u32,

@@ -160,17 +160,29 @@ async fn attempt(
     let mut view = View::open(store, dataset).await?;
     let pages = view.root.pages_for(wanted.iter().map(|w| &w.raw_id));
     view.load(store, dataset, pages).await?;
-    let is_news = |w: &&Wanted| {
-        view.ledger.records.get(&w.raw_id).is_none_or(|record| record.order < w.order)
-    };
-    let news: BTreeSet<&Wanted> = wanted.iter().filter(is_news).collect();
+    let known_as = |w: &Wanted| view.ledger.records.get(&w.raw_id);
+    let is_news = |w: &&Wanted| known_as(w).is_none_or(|record| record.order < w.order);
+    let is_held =
+        |w: &&Wanted| known_as(w).is_some_and(|r| r.order == w.order && r.awaits_decision());
+    let mut news: BTreeSet<&Wanted> = wanted.iter().filter(is_news).collect();
+    // Of what is held, a message is news once somebody has decided.
+    let held: BTreeSet<&Wanted> = wanted.iter().filter(is_held).collect();
+    let mut decisions = read_decisions(store, dataset, held).await?;
+    news.extend(decisions.keys());
     if news.is_empty() {
         return Ok(Some(report(&view, &Plan::nothing(&view), wanted, None)));
     }
     let versions = list_versions(store, dataset, &news).await?;
     let pages = versions.values().flatten().filter_map(|id| view.root.page_of(id)).collect();
     view.load(store, dataset, pages).await?;
-    let incoming = read_incoming(store, dataset, &news, known).await?;
+    let proposals = read_proposals(store, dataset, &news, known).await?;
+    let unread = proposals.iter().filter(|(w, p)| p.is_held() && !decisions.contains_key(w));
+    let unread = unread.map(|(w, _)| *w).collect();
+    decisions.extend(read_decisions(store, dataset, unread).await?);
+    let incoming: Vec<Incoming> = proposals
+        .into_iter()
+        .map(|(w, proposal)| Incoming { proposal, decision: decisions.get(w).cloned() })
+        .collect();
     let (_, version) = current_contract(store, dataset).await?.ok_or_else(|| {
         CommitError::Contract(format!("{dataset} has none, though something of it was staged"))
     })?;
@@ -252,13 +264,13 @@ async fn list_versions(
     Ok(versions)
 }
 
-/// Reads the proposals once, and the decisions anew at every attempt.
-async fn read_incoming(
+/// Reads the proposals, each once for all attempts.
+async fn read_proposals<'a>(
     store: &dyn Store,
     dataset: &Dataset,
-    news: &BTreeSet<&Wanted>,
+    news: &BTreeSet<&'a Wanted>,
     known: &mut Known,
-) -> Result<Vec<Incoming>, CommitError> {
+) -> Result<Vec<(&'a Wanted, Proposal)>, CommitError> {
     let missing: Vec<&Wanted> = news
         .iter()
         .filter(|w| !known.proposals.contains_key(&(w.raw_id.clone(), w.order)))
@@ -281,24 +293,32 @@ async fn read_incoming(
         .try_collect()
         .await?;
     known.proposals.extend(read.into_iter().map(|p| ((p.raw_id.clone(), p.order), p)));
-    let proposals = news.iter().filter_map(|w| known.proposals.get(&(w.raw_id.clone(), w.order)));
-    futures::stream::iter(proposals.cloned().collect::<Vec<_>>())
-        .map(|proposal| async move {
-            let held = proposal.verdict.outcome() == sluicegate_contract::Outcome::Hold;
-            let decision =
-                if held { read_decision(store, dataset, &proposal).await? } else { None };
-            Ok(Incoming { proposal, decision })
+    let proposal = |w: &Wanted| known.proposals.get(&(w.raw_id.clone(), w.order)).cloned();
+    Ok(news.iter().filter_map(|w| Some((*w, proposal(w)?))).collect())
+}
+
+/// What people decided, read anew at every attempt.
+async fn read_decisions<'a>(
+    store: &dyn Store,
+    dataset: &Dataset,
+    held: BTreeSet<&'a Wanted>,
+) -> Result<BTreeMap<&'a Wanted, Decision>, CommitError> {
+    let read: Vec<_> = futures::stream::iter(held)
+        .map(|w| async move {
+            let decision = read_decision(store, dataset, &w.raw_id, w.order).await?;
+            Ok::<_, CommitError>(decision.map(|decision| (w, decision)))
         })
-        .buffered(AT_ONCE)
+        .buffer_unordered(AT_ONCE)
         .try_collect()
-        .await
+        .await?;
+    Ok(read.into_iter().flatten().collect())
 }
 
 fn poison(raw_id: &RawId, order: Order, reason: impl Into<String>) -> CommitError {
     CommitError::Poison { raw_id: raw_id.clone(), order, reason: reason.into() }
 }
 
-async fn read_proposal(
+pub(crate) async fn read_proposal(
     store: &dyn Store,
     dataset: &Dataset,
     raw_id: &RawId,
@@ -319,19 +339,23 @@ async fn read_proposal(
     Ok(proposal)
 }
 
-async fn read_decision(
+pub(crate) async fn read_decision(
     store: &dyn Store,
     dataset: &Dataset,
-    proposal: &Proposal,
+    raw_id: &RawId,
+    order: Order,
 ) -> Result<Option<Decision>, CommitError> {
-    let key = keys::decision(dataset, &proposal.raw_id, proposal.order);
-    match store.get(&key).await {
-        Ok((_, bytes)) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|e| poison(&proposal.raw_id, proposal.order, format!("{key}: {e}"))),
-        Err(StoreError::Absent { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
+    let key = keys::decision(dataset, raw_id, order);
+    let (_, bytes) = match store.get(&key).await {
+        Err(StoreError::Absent { .. }) => return Ok(None),
+        read => read?,
+    };
+    let decision: Decision =
+        serde_json::from_slice(&bytes).map_err(|e| poison(raw_id, order, format!("{key}: {e}")))?;
+    if decision.v != Decision::FORMAT {
+        return Err(poison(raw_id, order, format!("{key}: format {} is not known", decision.v)));
     }
+    Ok(Some(decision))
 }
 
 /// PUB-4: looks every new data file up, once.

@@ -16,6 +16,7 @@ use sluicegate_lake::Source;
 
 use crate::ledger::{Record, State};
 use crate::plan::{Change, Plan};
+use crate::proposal::Ruling;
 use crate::view::{View, raw_id_of};
 
 /// An invariant's name, as in the documentation, in metrics and in alarms.
@@ -23,7 +24,7 @@ use crate::view::{View, raw_id_of};
 pub enum Invariant {
     /// Of the versions of a source one at most is published (`append` exempt).
     Src1,
-    /// A snapshot names only data files of proposals that passed.
+    /// A snapshot names only data files of proposals that passed: by their verdict, or by a release that is recorded.
     Pub1,
     /// A raw id's files are in a snapshot at most once; a data file at most once.
     Pub2,
@@ -31,7 +32,7 @@ pub enum Invariant {
     Pub4,
     /// A restated partition names its reason and the raw ids.
     Late1,
-    /// A record's order never falls, and a withdrawn or superseded record is never lost.
+    /// A record's order never falls, no record is lost, and no decision on it.
     Ord1,
     /// The rows of the files are the rows of the published records.
     Sum1,
@@ -74,6 +75,10 @@ pub fn check(view: &View, plan: &Plan, reupload: Reupload) -> Result<(), Violati
     let mut rows = 0;
     let is_touched = |record: &Record| plan.touched.contains(&record.source);
     let records = || plan.ledger.records.values().filter(|r| is_touched(r));
+    // The same staging as it was before.
+    let before = |record: &Record| {
+        view.ledger.records.get(&record.raw_id).filter(|before| before.order == record.order)
+    };
     for record in records().filter(|r| r.state == State::Published) {
         let versions = published.entry(&record.source).or_default();
         *versions += 1;
@@ -81,6 +86,11 @@ pub fn check(view: &View, plan: &Plan, reupload: Reupload) -> Result<(), Violati
             format!("{} would be published twice", record.source)
         })?;
         ensure(record.passed, Invariant::Pub1, || format!("{} did not pass", record.raw_id))?;
+        let was_held = before(record).is_some_and(Record::awaits_decision);
+        let released = record.decision.as_ref().map(|d| d.ruling == Ruling::Released);
+        ensure(released.unwrap_or(!was_held), Invariant::Pub1, || {
+            format!("{} was held, and nobody released it", record.raw_id)
+        })?;
         rows += record.rows;
         if let Some((holder, _)) = &record.files_of {
             ensure(holders.insert(holder), Invariant::Pub2, || {
@@ -111,6 +121,14 @@ pub fn check(view: &View, plan: &Plan, reupload: Reupload) -> Result<(), Violati
         ensure(after.is_some_and(|after| after.order >= before.order), Invariant::Ord1, || {
             format!("{id} would fall below order {}", before.order)
         })?;
+        let kept = |after: &Record| {
+            before.decision.is_none()
+                || after.order > before.order
+                || after.decision == before.decision
+        };
+        ensure(after.is_some_and(kept), Invariant::Ord1, || {
+            format!("what was decided on {id} would be forgotten")
+        })?;
     }
     for change in plan.partitions.iter().filter(|c| c.change == Change::Restated) {
         ensure(!change.reasons.is_empty() && !change.raw_ids.is_empty(), Invariant::Late1, || {
@@ -118,4 +136,63 @@ pub fn check(view: &View, plan: &Plan, reupload: Reupload) -> Result<(), Violati
         })?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::ledger::Ledger;
+
+    fn ledger(state: &str, decision: Option<&str>) -> Ledger {
+        let id = "20130102T030405Z-0123456789abcdef0123456789abcdef";
+        let order = "e0000000000-c00001-g00001";
+        let files_of = (state == "published").then(|| json!([id, order]));
+        let decision = decision.map(|ruling| {
+            json!({"v": 1, "ruling": ruling, "by": "ann", "why": "w", "at": "2013-01-02T03:04:05Z"})
+        });
+        let record = json!({
+            "raw_id": id, "source": "s", "state": state, "order": order, "passed": state == "published",
+            "sequencer": null, "sha256": null, "files_of": files_of, "files": 0, "rows": 0, "quarantined": 0,
+            "event_range": null, "late": null, "late_rows": 0, "published_at": null, "reason": null,
+            "decision": decision, "receipt": {"duration_ms": 0, "requests": {}},
+        });
+        serde_json::from_value(json!({"v": 1, "records": [record]})).unwrap()
+    }
+
+    /// What is broken by going from one ledger to another.
+    fn broken(before: Ledger, after: Ledger) -> Option<Invariant> {
+        let view = View { ledger: before, ..View::default() };
+        let plan = Plan {
+            touched: after.records.values().map(|r| r.source.clone()).collect(),
+            ledger: after,
+            added: Vec::new(),
+            removed: BTreeSet::new(),
+            partitions: Vec::new(),
+            changed: BTreeSet::new(),
+        };
+        check(&view, &plan, Reupload::Replace).err().map(|violation| violation.invariant)
+    }
+
+    #[test]
+    fn what_was_held_is_published_by_a_recorded_release_alone() {
+        let held = || ledger("held", None);
+        assert_eq!(broken(held(), ledger("published", None)), Some(Invariant::Pub1));
+        assert_eq!(broken(held(), ledger("published", Some("rejected"))), Some(Invariant::Pub1));
+        assert_eq!(broken(held(), ledger("published", Some("released"))), None);
+        assert_eq!(broken(held(), ledger("rejected", Some("rejected"))), None);
+        assert_eq!(broken(Ledger::default(), ledger("published", None)), None);
+    }
+
+    #[test]
+    fn a_decision_is_never_forgotten_or_changed() {
+        let rejected = || ledger("rejected", Some("rejected"));
+        assert_eq!(broken(rejected(), ledger("held", None)), Some(Invariant::Ord1));
+        assert_eq!(broken(rejected(), ledger("rejected", Some("released"))), Some(Invariant::Ord1));
+        assert_eq!(broken(rejected(), rejected()), None);
+        assert_eq!(broken(rejected(), Ledger::default()), Some(Invariant::Ord1));
+    }
 }

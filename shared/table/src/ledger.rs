@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sluicegate_lake::name::sequencer_rank;
 use sluicegate_lake::{Order, RawId, Source};
 
-use crate::proposal::{Proposal, Receipt};
+use crate::proposal::{Decision, Proposal, Receipt, Ruling};
 
 /// What has become of a raw object, once promoted. Before that it is waiting (no contract) or pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -26,6 +26,19 @@ pub enum State {
     Superseded,
     /// A rollback took it out.
     Withdrawn,
+}
+
+impl State {
+    /// Its name.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Held => "held",
+            Self::Rejected => "rejected",
+            Self::Superseded => "superseded",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
 }
 
 /// One raw object.
@@ -53,19 +66,23 @@ pub struct Record {
     pub published_at: Option<Timestamp>,
     /// Why it is held or rejected.
     pub reason: Option<String>,
+    /// What a person made of this very proposal, which was held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
     pub receipt: Receipt,
 }
 
 impl Record {
-    /// What a proposal says of its raw object; state and lateness are still to be decided.
-    pub fn of(proposal: &Proposal, passed: bool) -> Self {
+    /// What a proposal says of its raw object. What passed is rejected until its source's versions are ranked; lateness
+    /// is still to be decided.
+    pub fn of(proposal: &Proposal) -> Self {
         let coverage = proposal.verdict.coverage();
         Self {
             raw_id: proposal.raw_id.clone(),
             source: proposal.source.clone(),
-            state: State::Held,
+            state: if proposal.is_held() { State::Held } else { State::Rejected },
             order: proposal.order,
-            passed,
+            passed: proposal.passed(None),
             sequencer: proposal.sequencer.clone(),
             sha256: proposal.sha256.clone(),
             files_of: None,
@@ -77,7 +94,25 @@ impl Record {
             late_rows: 0,
             published_at: None,
             reason: proposal.verdict.reasons().first().map(|r| r.message.clone()),
+            decision: None,
             receipt: proposal.receipt.clone(),
+        }
+    }
+
+    /// Whether a decision on the proposal that it is now would change it.
+    pub fn awaits_decision(&self) -> bool {
+        self.state == State::Held && self.decision.is_none()
+    }
+
+    /// As a person decided. What is released is ranked like whatever else passed.
+    #[must_use]
+    pub fn decided(self, decision: &Decision) -> Self {
+        Self {
+            state: State::Rejected,
+            passed: decision.ruling == Ruling::Released,
+            reason: Some(decision.to_string()),
+            decision: Some(decision.clone()),
+            ..self
         }
     }
 

@@ -4,12 +4,14 @@
 //! * [`Proposal`]: what staging a raw object came to, and [`Decision`] what a person made of a held one.
 //! * [`Ledger`]: one record for every raw object ever promoted; [`tree`]: its pages, and the manifests beside them.
 //! * [`plan`]: what a group of proposals makes of a table, pure; [`invariants`]: what must hold of it.
-//! * [`commit`]: reads, plans, checks, writes, and swaps the pointer; the only module here that does I/O.
+//! * [`commit`]: reads, plans, checks, writes, and swaps the pointer.
+//! * [`held`]: what waits for a person, and a person's decision. Only these two do I/O.
 //!
 //! `DESIGN.md` beside this crate says why it is shaped so.
 
 pub mod commit;
 mod contracts;
+pub mod held;
 pub mod iceberg;
 pub mod invariants;
 mod ledger;

@@ -13,7 +13,7 @@ use sluicegate_lake::{Order, RawId, Source};
 
 use crate::iceberg::manifest::DataFile;
 use crate::ledger::{Ledger, Record, State};
-use crate::proposal::{Decision, PartitionBy, Proposal, Ruling};
+use crate::proposal::{Decision, PartitionBy, Proposal};
 use crate::view::{View, raw_id_of};
 
 /// A proposal that a message asks for, and what a person decided on it.
@@ -107,21 +107,21 @@ pub fn plan(
     for Incoming { proposal, decision } in incoming {
         proposals.insert((proposal.raw_id.clone(), proposal.order), proposal);
         let known = ledger.records.get(&proposal.raw_id);
-        if known.is_some_and(|record| record.order >= proposal.order) {
-            continue;
+        let mut record = match known {
+            Some(known) if known.order > proposal.order => continue,
+            Some(known) if known.order == proposal.order => known.clone(),
+            Some(known) => Record {
+                late: known.late.clone(),
+                late_rows: known.late_rows,
+                published_at: known.published_at,
+                ..Record::of(proposal)
+            },
+            None => Record::of(proposal),
+        };
+        // Nobody decides on what is not held, and nobody twice.
+        if let Some(decision) = decision.as_ref().filter(|_| record.awaits_decision()) {
+            record = record.decided(decision);
         }
-        let mut record = Record::of(proposal, proposal.passed(decision.as_ref()));
-        if let Some(known) = known {
-            record.late.clone_from(&known.late);
-            record.late_rows = known.late_rows;
-            record.published_at = known.published_at;
-        }
-        if let Some(decision) = decision {
-            record.reason =
-                Some(format!("{} by {}: {}", word(decision.ruling), decision.by, decision.why));
-        }
-        let held = decision.is_none() && record_is_held(proposal);
-        record.state = if held { State::Held } else { State::Rejected };
         ledger.records.insert(proposal.raw_id.clone(), record);
     }
     for (source, ids) in versions {
@@ -155,17 +155,6 @@ pub fn plan(
         fresh.iter().flat_map(|p| p.files.iter().map(|f| (p.partition_by.clone(), f.clone())));
     let touched = versions.keys().cloned().collect();
     Ok(Plan { added: added.collect(), ledger, removed, partitions, changed, touched })
-}
-
-fn record_is_held(proposal: &Proposal) -> bool {
-    proposal.verdict.outcome() == sluicegate_contract::Outcome::Hold
-}
-
-fn word(ruling: Ruling) -> &'static str {
-    match ruling {
-        Ruling::Released => "released",
-        Ruling::Rejected => "rejected",
-    }
 }
 
 /// Decides which version of a source is published (SRC-1), from what passed and not from what came when.
@@ -249,7 +238,8 @@ struct Decided {
     corrections: BTreeSet<RawId>,
 }
 
-/// Decides lateness, once per source, against the watermark of what landed in earlier seconds.
+/// Decides lateness, once per source, against the watermark of what landed in earlier seconds; of what a person
+/// released, against that of all that is published by then: whoever waited for its partitions has waited long enough.
 fn decide_lateness(
     ledger: &mut Ledger,
     view: &View,
@@ -265,17 +255,31 @@ fn decide_lateness(
             decided.corrections.insert(proposal.raw_id.clone());
         }
     }
-    let by_raw_id: BTreeMap<&RawId, &Proposal> = fresh.iter().map(|p| (&p.raw_id, *p)).collect();
+    let firsts = fresh.iter().filter(|p| !known.contains(&p.source));
+    let firsts: BTreeMap<&RawId, &Proposal> = firsts.map(|p| (&p.raw_id, *p)).collect();
+    let mut decide = |record: &mut Record, watermark| {
+        let late = firsts.get(&record.raw_id).map(|p| late_rows(p, watermark)).unwrap_or_default();
+        record.late_rows = late.values().sum();
+        record.late = Some(late.keys().copied().collect());
+        if !late.is_empty() {
+            decided.late.insert(record.raw_id.clone(), late.into_keys().collect());
+        }
+    };
     // In landing order; `watermark` trails by the second that is being read. Pages that were not read end in an earlier
     // second than any record that follows them here (`Root::pages_for`), so their newest event is all that counts.
     let lateness = i64::try_from(policy.allowed_lateness.as_micros()).unwrap_or(i64::MAX);
     let unread = view.root.pages.iter().enumerate().filter(|(i, _)| !view.loaded.contains(i));
-    let mut unread = unread.map(|(_, page)| (page.last.landed_at(), page.newest_event)).peekable();
+    let closed = |newest: Option<i64>| newest.map_or(i64::MIN, |n| n.saturating_sub(lateness));
+    let unread: Vec<_> =
+        unread.map(|(_, p)| (p.last.landed_at(), closed(p.newest_event))).collect();
+    let mut of_all = unread.iter().map(|(_, newest)| *newest).max().unwrap_or(i64::MIN);
+    let mut unread = unread.into_iter().peekable();
     let (mut watermark, mut this_second) = (i64::MIN, (Timestamp::MIN, i64::MIN));
+    let mut released = Vec::new();
     for (id, record) in &mut ledger.records {
         let landed = id.landed_at();
         while let Some((_, newest)) = unread.next_if(|(last, _)| *last < landed) {
-            watermark = watermark.max(newest.map_or(i64::MIN, |n| n.saturating_sub(lateness)));
+            watermark = watermark.max(newest);
         }
         if landed > this_second.0 {
             watermark = watermark.max(this_second.1);
@@ -284,30 +288,34 @@ fn decide_lateness(
         if record.state == State::Published && record.published_at.is_none() {
             record.published_at = Some(now);
         }
-        if record.was_published()
-            && let Some((_, last)) = record.event_range
-        {
-            this_second.1 = this_second.1.max(last.saturating_sub(lateness));
+        let undecided = record.state == State::Published && record.late.is_none();
+        if record.was_published() {
+            let newest = closed(record.event_range.map(|(_, last)| last));
+            this_second.1 = this_second.1.max(newest);
+            if !undecided {
+                of_all = of_all.max(newest);
+            }
         }
-        if record.state == State::Published && record.late.is_none() {
-            let mut late = BTreeMap::new();
-            if let Some(proposal) = by_raw_id.get(id).filter(|p| !known.contains(&p.source))
-                && let Some(by) = &proposal.partition_by
-            {
-                for file in &proposal.files {
-                    if let Some(value) = file.partition.filter(|v| by.end(*v) <= watermark) {
-                        *late.entry(value).or_insert(0) += file.rows;
-                    }
-                }
-            }
-            record.late_rows = late.values().sum();
-            record.late = Some(late.keys().copied().collect());
-            if !late.is_empty() {
-                decided.late.insert(id.clone(), late.into_keys().collect());
-            }
+        if undecided && record.decision.is_some() {
+            released.push(record);
+        } else if undecided {
+            decide(record, watermark);
         }
     }
+    released.into_iter().for_each(|record| decide(record, of_all));
     decided
+}
+
+/// The rows of a proposal that lie in closed partitions, by partition.
+fn late_rows(proposal: &Proposal, watermark: i64) -> BTreeMap<i32, u64> {
+    let mut late = BTreeMap::new();
+    let Some(by) = &proposal.partition_by else { return late };
+    for file in &proposal.files {
+        if let Some(value) = file.partition.filter(|v| by.end(*v) <= watermark) {
+            *late.entry(value).or_insert(0) += file.rows;
+        }
+    }
+    late
 }
 
 fn partition_changes(

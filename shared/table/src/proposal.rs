@@ -1,6 +1,7 @@
 //! What staging a raw object at an order produced, and what a person decided on it. Both are created once.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -55,10 +56,15 @@ impl Proposal {
     /// The object's present format.
     pub const FORMAT: u32 = 1;
 
+    /// Whether it waits for a person.
+    pub fn is_held(&self) -> bool {
+        self.verdict.outcome() == Outcome::Hold
+    }
+
     /// Whether it may be published: by its verdict, or by a person's release of a held one.
     pub fn passed(&self, decision: Option<&Decision>) -> bool {
         match self.verdict.outcome() {
-            Outcome::Publish => decision.is_none_or(|d| d.ruling == Ruling::Released),
+            Outcome::Publish => true,
             Outcome::Hold => decision.is_some_and(|d| d.ruling == Ruling::Released),
             Outcome::Reject => false,
         }
@@ -76,11 +82,23 @@ pub struct Receipt {
 /// `staging/<dataset>/<raw id>/<order>/decision.json`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
+    /// The format of this object.
     pub v: u32,
     pub ruling: Ruling,
     pub by: String,
     pub why: String,
     pub at: Timestamp,
+}
+
+impl Decision {
+    /// The object's present format.
+    pub const FORMAT: u32 = 1;
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} by {}: {}", self.ruling, self.by, self.why)
+    }
 }
 
 /// What a person decided.
@@ -89,6 +107,15 @@ pub struct Decision {
 pub enum Ruling {
     Released,
     Rejected,
+}
+
+impl fmt::Display for Ruling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Released => "released",
+            Self::Rejected => "rejected",
+        })
+    }
 }
 
 /// The partition of a proposal's files: a transform of one column.

@@ -20,10 +20,11 @@ use sluicegate_lake::{
     Ambient, Attributes, Dataset, Order, RawId, Requests, Seeded, Source, Store, keys,
 };
 use sluicegate_table::commit::{CommitError, Remedy, Report, Wanted, commit_in_pages};
+use sluicegate_table::held::{self, DecideError, Request};
 use sluicegate_table::iceberg::manifest::DataFile;
 use sluicegate_table::invariants::Invariant;
 use sluicegate_table::plan::{Change, PartitionChange, RestatedBy};
-use sluicegate_table::{Proposal, Receipt, Record, State, View, partition_by};
+use sluicegate_table::{Decision, Proposal, Receipt, Record, Ruling, State, View, partition_by};
 
 const DAY: i64 = 86_400_000_000;
 
@@ -126,6 +127,19 @@ impl World {
         let key = keys::proposal(&self.dataset, &raw_id, order);
         let _ = self.store.create(&key, body.into(), &Attributes::new()).await;
         Wanted { source, raw_id, order }
+    }
+
+    /// Decides on a proposal, as a person does.
+    fn decide(&self, wanted: &Wanted, ruling: Ruling) {
+        let decision = Decision {
+            v: Decision::FORMAT,
+            ruling,
+            by: "ann".into(),
+            why: "known outage".into(),
+            at: self.ambient.now(),
+        };
+        let key = keys::decision(&self.dataset, &wanted.raw_id, wanted.order);
+        self.store.upload(&key, serde_json::to_vec(&decision).unwrap());
     }
 
     async fn commit(&self, wanted: &[Wanted]) -> Result<Report, CommitError> {
@@ -354,13 +368,279 @@ async fn a_held_proposal_waits_for_a_decision() {
     let held = world.stage(Staged { outcome: Outcome::Hold, ..PLAIN }).await;
     world.commit(std::slice::from_ref(&held)).await.unwrap();
     assert_eq!((world.rows().await, world.record(&held).await.state), (0, State::Held));
-    // A release plans a staging at a higher order, and the decision stands beside it.
+    // The same message again changes nothing, until somebody has decided.
+    assert_eq!(world.commit(std::slice::from_ref(&held)).await.unwrap().number, None);
+    world.decide(&held, Ruling::Released);
+    let report = world.commit(std::slice::from_ref(&held)).await.unwrap();
+    assert_eq!((report.number, report.records[0].1), (Some(2), true));
+    let record = world.record(&held).await;
+    assert_eq!((world.rows().await, record.state), (5, State::Published));
+    assert_eq!(record.reason.as_deref(), Some("released by ann: known outage"));
+    assert_eq!(record.decision.map(|d| (d.by, d.why)), Some(("ann".into(), "known outage".into())));
+    assert_eq!((record.late, record.published_at.is_some()), (Some(vec![]), true));
+    // A late message finds it decided.
+    assert_eq!(world.commit(std::slice::from_ref(&held)).await.unwrap().number, None);
+    assert_eq!(world.record(&held).await.state, State::Published);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_proposal_is_never_published() {
+    let world = World::new("replace").await;
+    let held = world.stage(Staged { outcome: Outcome::Hold, ..PLAIN }).await;
+    world.commit(std::slice::from_ref(&held)).await.unwrap();
+    world.decide(&held, Ruling::Rejected);
+    for number in [Some(2), None] {
+        let report = world.commit(std::slice::from_ref(&held)).await.unwrap();
+        assert_eq!(report.number, number);
+        let record = world.record(&held).await;
+        assert_eq!((world.rows().await, record.state, record.passed), (0, State::Rejected, false));
+        assert_eq!(record.reason.as_deref(), Some("rejected by ann: known outage"));
+    }
+    // A newer version of its source, which passes, does not bring it back, and neither does its replay.
+    let new = world.stage(Staged { landed: 9, rows: 2, ..PLAIN }).await;
+    world.commit(&[new, held.clone()]).await.unwrap();
+    assert_eq!((world.rows().await, world.record(&held).await.state), (2, State::Rejected));
+    let again = world.stage(Staged { outcome: Outcome::Hold, epoch: 3, ..PLAIN }).await;
+    world.commit(&[again.clone(), held]).await.unwrap();
+    let record = world.record(&again).await;
+    assert_eq!((record.state, record.decision), (State::Held, None), "staged anew, asked anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_may_come_before_its_proposal_is_promoted() {
+    for (ruling, state, rows) in
+        [(Ruling::Released, State::Published, 5), (Ruling::Rejected, State::Rejected, 0)]
+    {
+        let world = World::new("replace").await;
+        let held = world.stage(Staged { outcome: Outcome::Hold, ..PLAIN }).await;
+        world.decide(&held, ruling);
+        world.commit(&[held.clone(), held.clone()]).await.unwrap();
+        let record = world.record(&held).await;
+        assert_eq!((world.rows().await, record.state), (rows, state));
+        assert_eq!(record.decision.map(|d| d.ruling), Some(ruling));
+        assert_eq!(world.commit(&[held]).await.unwrap().number, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_decides_on_what_passed_or_cannot_be_read() {
+    let world = World::new("replace").await;
+    let good = world.stage(PLAIN).await;
+    let bad = world.stage(Staged { source: "b.csv", outcome: Outcome::Reject, ..PLAIN }).await;
+    world.decide(&good, Ruling::Rejected);
+    world.decide(&bad, Ruling::Released);
+    world.commit(&[good.clone(), bad.clone()]).await.unwrap();
+    assert_eq!(world.commit(&[good.clone(), bad.clone()]).await.unwrap().number, None);
+    assert_eq!((world.rows().await, world.record(&good).await.state), (5, State::Published));
+    assert_eq!(world.record(&bad).await.state, State::Rejected);
+    assert_eq!(world.record(&bad).await.decision, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_is_ranked_like_whatever_passed() {
+    // Below a newer version that is published: recorded, and superseded at once.
+    let world = World::new("replace").await;
+    let held = world.stage(Staged { outcome: Outcome::Hold, ..PLAIN }).await;
+    let new = world.stage(Staged { landed: 9, rows: 2, ..PLAIN }).await;
+    world.commit(&[held.clone(), new.clone()]).await.unwrap();
+    world.decide(&held, Ruling::Released);
+    world.commit(std::slice::from_ref(&held)).await.unwrap();
+    assert_eq!((world.rows().await, world.record(&held).await.state), (2, State::Superseded));
+    // Above an older one: it takes its place, as a correction.
+    let newest = Staged { landed: 20, rows: 3, outcome: Outcome::Hold, ..PLAIN };
+    let newest = world.stage(newest).await;
+    world.commit(std::slice::from_ref(&newest)).await.unwrap();
+    assert_eq!(world.rows().await, 2);
+    world.decide(&newest, Ruling::Released);
+    world.commit(std::slice::from_ref(&newest)).await.unwrap();
+    assert_eq!((world.rows().await, world.record(&new).await.state), (3, State::Superseded));
+    assert_eq!(world.changes().await[0].reasons, [RestatedBy::Correction].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_about_a_lower_order_changes_nothing() {
+    let world = World::new("replace").await;
+    let held = world.stage(Staged { outcome: Outcome::Hold, ..PLAIN }).await;
+    let replayed = world.stage(Staged { outcome: Outcome::Hold, epoch: 1, ..PLAIN }).await;
+    world.commit(&[held.clone(), replayed.clone()]).await.unwrap();
+    world.decide(&held, Ruling::Released);
+    assert_eq!(world.commit(std::slice::from_ref(&held)).await.unwrap().number, None);
+    assert_eq!((world.rows().await, world.record(&held).await.state), (0, State::Held));
+    // One about the order that is recorded counts, whatever comes beside it.
+    world.decide(&replayed, Ruling::Released);
+    world.commit(&[held, replayed.clone()]).await.unwrap();
+    let record = world.record(&replayed).await;
+    assert_eq!((world.rows().await, record.order.epoch, record.state), (5, 1, State::Published));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_released_into_a_closed_partition_is_late() {
+    let world = World::new("replace").await;
+    // It landed first, and waited while the 10th came: everything before the 10th is closed by then.
+    let held = world.stage(Staged { outcome: Outcome::Hold, rows: 3, ..PLAIN }).await;
+    let tenth = world.stage(Staged { source: "10.csv", landed: 5, day: 9, ..PLAIN }).await;
+    let first = world.stage(Staged { source: "1.csv", landed: 1, ..PLAIN }).await;
+    world.commit(&[held.clone(), first.clone(), tenth]).await.unwrap();
+    assert_eq!(world.record(&first).await.late, Some(vec![]), "it landed before the 10th");
+    world.decide(&held, Ruling::Released);
+    world.commit(std::slice::from_ref(&held)).await.unwrap();
+    let record = world.record(&held).await;
+    assert_eq!((record.late, record.late_rows), (Some(vec![15_706]), 3));
+    let change = &world.changes().await[0];
+    assert_eq!((change.change, &change.reasons), (Change::Restated, &[RestatedBy::Late].into()));
+}
+
+impl World {
+    async fn ask(&self, wanted: &Wanted, ruling: Ruling, by: &str) -> Result<Decision, String> {
+        let request = Request { raw_id: &wanted.raw_id, order: None, ruling, by, why: "w" };
+        self.request(request).await
+    }
+
+    async fn request(&self, request: Request<'_>) -> Result<Decision, String> {
+        let decided = held::decide(&self.store, &self.ambient, &self.dataset, &request).await;
+        match decided {
+            Ok((record, decision)) => {
+                assert_eq!(&record.raw_id, request.raw_id);
+                Ok(decision)
+            }
+            Err(DecideError::Refused(refusal)) => Err(refusal.to_string()),
+            Err(DecideError::Failed(error)) => panic!("{error}"),
+        }
+    }
+}
+
+fn says(decided: &Result<Decision, String>, part: &str) {
+    let refusal = decided.as_ref().expect_err("it should be refused");
+    assert!(refusal.contains(part), "{refusal:?} should say {part:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_is_made_once_and_may_be_asked_for_again() {
+    let world = World::new("replace").await;
+    let held = world.stage(Staged { outcome: Outcome::Hold, ..PLAIN }).await;
+    let ruling = Ruling::Released;
+    says(&world.ask(&held, ruling, "ann").await, "is pending");
+    let unknown = RawId::new(Timestamp::UNIX_EPOCH, "b", "k", "v");
+    let request = Request { raw_id: &unknown, order: None, ruling, by: "ann", why: "w" };
+    says(&world.request(request).await, "nothing is staged");
+    world.commit(std::slice::from_ref(&held)).await.unwrap();
+
+    // Its acknowledgement is lost, the message never sent: the same again finds it, the opposite is told.
+    world.store.fail_next(Fault::LostAcknowledgement);
+    let made = world.ask(&held, ruling, "ann").await.unwrap();
+    assert_eq!(world.ask(&held, ruling, "bob").await.as_ref(), Ok(&made));
+    says(&world.ask(&held, Ruling::Rejected, "bob").await, "is decided: released by ann: w");
+    assert_eq!(made.by, "ann");
+    // Once it is obeyed there is nothing left to ask for.
+    world.commit(std::slice::from_ref(&held)).await.unwrap();
+    assert_eq!(world.record(&held).await.decision, Some(made));
+    says(&world.ask(&held, ruling, "bob").await, "is decided: released by ann: w");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_rivals_one_decides() {
+    let world = World::new("replace").await;
+    let held = world.stage(Staged { outcome: Outcome::Hold, ..PLAIN }).await;
+    world.commit(std::slice::from_ref(&held)).await.unwrap();
+    let (released, rejected) = futures::join!(
+        world.ask(&held, Ruling::Released, "ann"),
+        world.ask(&held, Ruling::Rejected, "bob"),
+    );
+    assert_ne!(released.is_ok(), rejected.is_ok(), "{released:?} {rejected:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_would_not_be_published_is_not_released() {
+    let hold = Staged { outcome: Outcome::Hold, landed: 5, ..PLAIN };
+    let newer = Staged { landed: 9, ..PLAIN };
+    for (policy, other, refusal) in [
+        ("replace", newer.clone(), Some("a newer version of a.csv is published")),
+        ("replace", PLAIN, None),
+        ("reject", newer.clone(), Some("its contract takes no second one")),
+        ("reject", PLAIN, Some("its contract takes no second one")),
+        ("append", newer, None),
+    ] {
+        let world = World::new(policy).await;
+        let held = world.stage(hold.clone()).await;
+        let other = world.stage(other).await;
+        world.commit(&[held.clone(), other.clone()]).await.unwrap();
+        says(&world.ask(&other, Ruling::Rejected, "ann").await, "is published, not held");
+        let decided = world.ask(&held, Ruling::Released, "ann").await;
+        match refusal {
+            Some(refusal) => {
+                says(&decided, refusal);
+                // To reject it is always possible.
+                world.ask(&held, Ruling::Rejected, "ann").await.unwrap();
+            }
+            None => assert!(decided.is_ok(), "{policy}: {decided:?}"),
+        }
+        world.commit(std::slice::from_ref(&held)).await.unwrap();
+        let state = world.record(&held).await.state;
+        assert_eq!(state == State::Published, refusal.is_none(), "{policy}: {state:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_decision_is_about_the_staging_that_was_looked_at() {
+    let world = World::new("replace").await;
+    let held = world.stage(Staged { outcome: Outcome::Hold, ..PLAIN }).await;
     let again = world.stage(Staged { outcome: Outcome::Hold, epoch: 1, ..PLAIN }).await;
-    let decision = json!({"v": 1, "ruling": "released", "by": "ann", "why": "known outage", "at": "2013-02-01T00:00:00Z"});
-    let key = keys::decision(&world.dataset, &again.raw_id, again.order);
-    world.store.upload(&key, decision.to_string());
+    let request = |order| Request {
+        raw_id: &held.raw_id,
+        order: Some(order),
+        ruling: Ruling::Released,
+        by: "ann",
+        why: "w",
+    };
+    world.commit(std::slice::from_ref(&held)).await.unwrap();
+    says(&world.request(request(again.order)).await, "is pending");
     world.commit(std::slice::from_ref(&again)).await.unwrap();
-    assert_eq!((world.rows().await, world.record(&again).await.state), (5, State::Published));
+    says(&world.request(request(held.order)).await, "was staged again");
+    assert!(world.request(request(again.order)).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_is_found_without_reading_the_rest() {
+    let world = World::new("replace").await;
+    let mut wanted = Vec::new();
+    for i in 0..20 {
+        let source: &'static str = format!("{i}.csv").leak();
+        let outcome = if i == 7 { Outcome::Hold } else { Outcome::Publish };
+        wanted.push(world.stage(Staged { source, landed: i, outcome, ..PLAIN }).await);
+    }
+    world.commit(&wanted).await.unwrap();
+    world.requests.take();
+    let listed = held::list(&world.store, &world.dataset).await.unwrap();
+    let ids: Vec<_> = listed.iter().map(|r| &r.raw_id).collect();
+    assert_eq!(ids, [&wanted[7].raw_id]);
+    // Pointer, metadata, root, list, one page and its manifest, of ten pages.
+    assert_eq!(world.requests.take()["s3:GetObject"], 6);
+    let found = held::evidence(&world.store, &world.dataset, &wanted[7].raw_id).await.unwrap();
+    let found = found.unwrap();
+    assert_eq!((found.proposal.order, found.decision), (wanted[7].order, None));
+    assert_eq!(found.record.map(|r| r.state), Some(State::Held));
+    let versions = held::versions(&world.store, &world.dataset, &wanted[7].source).await.unwrap();
+    assert_eq!(versions, listed);
+    let other: Dataset = "other".parse().unwrap();
+    assert_eq!(held::list(&world.store, &other).await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn rivals_over_a_decision_publish_once() {
+    let world = World::new("replace").await;
+    let held = world.stage(Staged { outcome: Outcome::Hold, ..PLAIN }).await;
+    let new = world.stage(Staged { landed: 9, rows: 2, ..PLAIN }).await;
+    world.commit(std::slice::from_ref(&held)).await.unwrap();
+    world.decide(&held, Ruling::Released);
+    let again = world.stage(Staged { outcome: Outcome::Hold, epoch: 1, ..PLAIN }).await;
+    let groups = [[held.clone()], [new.clone()], [held.clone()], [again.clone()]];
+    let commits = groups.iter().map(|group| world.commit(group));
+    for report in futures::future::join_all(commits).await {
+        report.unwrap();
+    }
+    assert_eq!((world.rows().await, world.record(&new).await.state), (2, State::Published));
+    let record = world.record(&again).await;
+    assert_eq!((record.order, record.state), (again.order, State::Held));
 }
 
 #[tokio::test(start_paused = true)]
@@ -455,19 +735,35 @@ struct Upload {
     source: &'static str,
     outcome: Outcome,
     rows: u64,
+    /// What a person makes of it if it is held, and whether only after it was promoted.
+    decision: Option<(Ruling, bool)>,
+}
+
+impl Upload {
+    fn passes(&self) -> bool {
+        match self.outcome {
+            Outcome::Publish => true,
+            Outcome::Hold => matches!(self.decision, Some((Ruling::Released, _))),
+            Outcome::Reject => false,
+        }
+    }
 }
 
 fn uploads() -> impl Strategy<Value = Vec<Upload>> {
     let outcome = prop_oneof![
         4 => Just(Outcome::Publish),
-        1 => Just(Outcome::Hold),
+        3 => Just(Outcome::Hold),
         1 => Just(Outcome::Reject),
     ];
     let source = prop_oneof![Just("a"), Just("b"), Just("c")];
-    let upload = (source, outcome, 1u64..100).prop_map(|(source, outcome, rows)| Upload {
+    let ruling = prop_oneof![Just(Ruling::Released), Just(Ruling::Rejected)];
+    let decision = prop::option::of((ruling, any::<bool>()));
+    let upload = (source, outcome, 1u64..100, decision);
+    let upload = upload.prop_map(|(source, outcome, rows, decision)| Upload {
         source,
         outcome,
         rows,
+        decision,
     });
     prop::collection::vec(upload, 1..8)
 }
@@ -490,8 +786,12 @@ proptest! {
             world.page_weight = page_weight;
             let mut wanted = Vec::new();
             for (i, upload) in (0..).zip(&uploads) {
-                let Upload { source, outcome, rows } = upload.clone();
-                wanted.push(world.stage(Staged { source, outcome, rows, landed: i, ..PLAIN }).await);
+                let Upload { source, outcome, rows, decision } = upload.clone();
+                let staged = world.stage(Staged { source, outcome, rows, landed: i, ..PLAIN }).await;
+                if let Some((ruling, false)) = decision {
+                    world.decide(&staged, ruling);
+                }
+                wanted.push(staged);
             }
             // A random walk with repetitions first, then whatever is still missing, in a seeded order.
             let mut group = Vec::new();
@@ -507,12 +807,23 @@ proptest! {
             if seed % 2 == 0 {
                 rest.reverse();
             }
-            group.extend(rest);
+            group.extend(rest.clone());
             world.commit(&group).await.unwrap();
+            // Now the decisions that came late, each with its message, and all messages once more.
+            for (w, upload) in wanted.iter().zip(&uploads) {
+                if let Some((ruling, true)) = upload.decision {
+                    world.decide(w, ruling);
+                    if seed % 3 != 0 {
+                        world.commit(std::slice::from_ref(w)).await.unwrap();
+                    }
+                }
+            }
+            world.commit(&rest).await.unwrap();
+            assert_eq!(world.commit(&wanted).await.unwrap().number, None);
 
             let mut expected = 0;
             for source in ["a", "b", "c"] {
-                let passed = uploads.iter().filter(|u| u.source == source && u.outcome == Outcome::Publish);
+                let passed = uploads.iter().filter(|u| u.source == source && u.passes());
                 let rows: Vec<u64> = passed.map(|u| u.rows).collect();
                 expected += match policy {
                     "replace" => rows.last().copied().unwrap_or(0),
