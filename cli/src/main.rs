@@ -6,6 +6,7 @@
 
 mod check;
 mod contract;
+mod held;
 mod input;
 mod junit;
 mod out;
@@ -35,6 +36,13 @@ enum Command {
         #[command(subcommand)]
         command: contract::Command,
     },
+    /// Look at held files, and release or reject them
+    Held {
+        #[command(subcommand)]
+        command: held::Command,
+    },
+    /// Print what is known of one staged file, whatever its verdict
+    Report(held::Report),
     /// Show what has become of a dataset's files
     Status {
         dataset: String,
@@ -55,6 +63,8 @@ async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Check(arguments) => check::run(&arguments),
         Command::Contract { command } => contract::run(command).await,
+        Command::Held { command } => held::run(command).await,
+        Command::Report(arguments) => held::report(&arguments).await,
         Command::Status { dataset, json, lake } => status::run(&dataset, json, &lake).await,
     };
     outcome.unwrap_or_else(|error| {

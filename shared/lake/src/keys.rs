@@ -59,6 +59,14 @@ pub fn contract_pointer(dataset: &Dataset) -> String {
     format!("contracts/{dataset}/current.json")
 }
 
+/// Where all contracts lie.
+pub const CONTRACTS: &str = "contracts/";
+
+/// The dataset of a key made by [`contract_pointer`], or `None` for any other key.
+pub fn parse_contract_pointer(key: &str) -> Option<Dataset> {
+    key.strip_prefix(CONTRACTS)?.strip_suffix("/current.json")?.parse().ok()
+}
+
 /// A contract as it was uploaded, kept whatever becomes of it.
 pub fn contract_upload(dataset: &Dataset, upload: &RawId) -> String {
     format!("raw/_contracts/{dataset}/{upload}")
@@ -166,6 +174,14 @@ mod tests {
         assert_eq!(parse_raw(&key), Some((dataset, source, id)));
         assert_eq!(parse_raw("raw/flights/x"), None);
         assert_eq!(parse_raw("tables/flights/x/y"), None);
+    }
+
+    #[test]
+    fn datasets_are_known_by_their_pointers() {
+        let dataset: Dataset = "flights".parse().unwrap();
+        assert_eq!(parse_contract_pointer(&contract_pointer(&dataset)), Some(dataset.clone()));
+        assert_eq!(parse_contract_pointer(&contract(&dataset, "1.0.0")), None);
+        assert_eq!(parse_contract_pointer("contracts/x/refused/current.json"), None);
     }
 
     #[test]

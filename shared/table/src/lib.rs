@@ -6,6 +6,7 @@
 //! * [`plan`]: what a group of proposals makes of a table, pure; [`invariants`]: what must hold of it.
 //! * [`commit`]: reads, plans, checks, writes, and swaps the pointer.
 //! * [`held`]: what waits for a person, and a person's decision. Only these two do I/O.
+//! * [`report`]: a proposal as a person reads it, and [`preview`] as an engine does; pure.
 //!
 //! `DESIGN.md` beside this crate says why it is shaped so.
 
@@ -17,7 +18,9 @@ pub mod invariants;
 mod ledger;
 mod mapping;
 pub mod plan;
+pub mod preview;
 mod proposal;
+pub mod report;
 pub mod tree;
 mod view;
 mod write;

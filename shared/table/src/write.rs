@@ -130,17 +130,12 @@ impl NewTree<'_> {
     ) -> TableMetadata {
         let Self { store, dataset, view, .. } = *self;
         let uuid = self.writer.attempt();
+        let Some(metadata) = &view.metadata else {
+            let location = store.uri(&keys::table(dataset));
+            return new_table(dataset, uuid, location, contract, version, now);
+        };
         let schema = table_schema(contract, version);
         let by: Vec<_> = partition_by(contract, version).iter().map(|b| b.field()).collect();
-        let Some(metadata) = &view.metadata else {
-            let unpartitioned = PartitionSpec { id: 0, fields: Vec::new() };
-            let location = store.uri(&keys::table(dataset));
-            let empty =
-                TableMetadata::new(uuid, location, schema, unpartitioned, now.as_millisecond());
-            let mut metadata = empty.with_spec(by);
-            metadata.properties.insert("sluicegate.dataset".to_owned(), dataset.to_string());
-            return metadata;
-        };
         let file = view.file.as_deref().unwrap_or_default();
         let file = format!("{}{file}.metadata.json", base_of(store, dataset));
         let logged = metadata.with_previous_file(file, LOGGED_FILES).with_spec(by);
@@ -308,8 +303,26 @@ impl NewTree<'_> {
     }
 }
 
+/// A table without a snapshot, with a contract's schema and partitions.
+pub(crate) fn new_table(
+    dataset: &Dataset,
+    uuid: Uuid,
+    location: String,
+    contract: &Contract,
+    version: &Version,
+    now: Timestamp,
+) -> TableMetadata {
+    let schema = table_schema(contract, version);
+    let unpartitioned = PartitionSpec { id: 0, fields: Vec::new() };
+    let by = partition_by(contract, version).iter().map(PartitionBy::field).collect();
+    let empty = TableMetadata::new(uuid, location, schema, unpartitioned, now.as_millisecond());
+    let mut metadata = empty.with_spec(by);
+    metadata.properties.insert("sluicegate.dataset".to_owned(), dataset.to_string());
+    metadata
+}
+
 /// A positive number that no other commit has.
-fn snapshot_id(uuid: Uuid) -> i64 {
+pub(crate) fn snapshot_id(uuid: Uuid) -> i64 {
     let (high, _) = uuid.as_u64_pair();
     i64::try_from(high >> 1).unwrap_or(i64::MAX).max(1)
 }
