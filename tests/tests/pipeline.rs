@@ -8,7 +8,7 @@
     reason = "a test that cannot go on should stop, and say why"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -18,7 +18,10 @@ use sluicegate_contract::Outcome;
 use sluicegate_lake::memory::Fault;
 use sluicegate_lake::{Store, keys, list_all};
 use sluicegate_runtime::Summary;
-use sluicegate_table::State;
+use sluicegate_table::held::{self, Request};
+use sluicegate_table::iceberg::metadata::TableMetadata;
+use sluicegate_table::iceberg::{list, manifest};
+use sluicegate_table::{Proposal, Ruling, State};
 use sluicegate_tests::{World, s3_event, sqs_event};
 
 fn root(path: &str) -> PathBuf {
@@ -366,6 +369,77 @@ async fn what_the_table_says_of_a_file_is_what_its_footer_says() {
             assert!(entry.file.lower_bounds.contains_key(&field.id), "{} has bounds", field.name);
         }
     }
+}
+
+/// A file of which two rows are good and eight are bad.
+fn mostly_bad() -> Vec<u8> {
+    let good = String::from_utf8(example("2013-01-01.csv")).unwrap();
+    let lines: Vec<&str> = good.lines().take(3).collect();
+    format!("{}\n{}", lines.join("\n"), "<b>,x\n".repeat(8)).into_bytes()
+}
+
+/// The keys below `staging/` by what follows the order, and how often each was written.
+async fn staged(world: &World) -> BTreeMap<String, usize> {
+    let listed = list_all(&world.lake, "staging/").await.unwrap();
+    let name = |key: &str| key.splitn(5, '/').nth(4).unwrap().to_owned();
+    listed.iter().map(|o| (name(&o.key), world.lake.versions(&o.key))).collect()
+}
+
+#[tokio::test]
+async fn a_held_file_has_a_report_and_a_table_before_it_has_a_proposal() {
+    let world = with_contract(|_| {}).await;
+    world.upload("flights/bad.csv", mostly_bad()).await;
+    let message = world.queue("stage").drain();
+    world.deliver("stage", &message).await;
+    let first = staged(&world).await;
+    let count = |part: &str| first.keys().filter(|name| name.contains(part)).count();
+    assert_eq!((count("proposal.json"), count("report.html"), count("table/metadata/")), (1, 1, 4));
+    let folder = list_all(&world.lake, "staging/").await.unwrap();
+    let folder = folder[0].key.split_inclusive('/').take(4).collect::<String>();
+    let read = async |name: &str| world.lake.get(&format!("{folder}{name}")).await.unwrap().1;
+    let report = String::from_utf8(read("report.html").await.to_vec()).unwrap();
+    assert!(report.contains("sluicegate held release flights ") && !report.contains("<b>"));
+    let proposal: Proposal = serde_json::from_slice(&read("proposal.json").await).unwrap();
+    let hint = String::from_utf8(read("table/metadata/version-hint.text").await.to_vec()).unwrap();
+    let metadata = read(&format!("table/metadata/{hint}.metadata.json")).await;
+    let metadata = TableMetadata::from_json(&metadata).unwrap();
+    assert_eq!(metadata.location, world.lake.uri(&format!("{folder}table")));
+    let object = async |path: &str| {
+        let key = path.strip_prefix(&world.lake.uri("")).unwrap().to_owned();
+        world.lake.get(&key).await.unwrap().1
+    };
+    let manifests = &metadata.current_snapshot().unwrap().manifest_list;
+    let manifests = list::read(&object(manifests).await).unwrap();
+    let entries = manifest::read(&object(&manifests[0].path).await).unwrap();
+    assert_eq!(entries.into_iter().map(|e| e.file).collect::<Vec<_>>(), proposal.files);
+    assert_eq!(proposal.files.iter().map(|f| f.rows).sum::<u64>(), 2);
+
+    // An attempt that was killed before its proposal leaves the rest: the next one takes it as it is.
+    world.lake.delete(&format!("{folder}proposal.json")).await.unwrap();
+    world.deliver("stage", &message).await;
+    let second = staged(&world).await;
+    for name in ["report.html", "table/metadata/version-hint.text"] {
+        assert_eq!(second[name], 1, "{name}");
+    }
+    world.settle().await;
+    let record = &world.records("flights", "bad.csv").await[0];
+    assert_eq!((record.state, world.rows("flights").await), (State::Held, 0));
+    let dataset = "flights".parse().unwrap();
+    let raw_id = &record.raw_id;
+    let order = Some(record.order);
+    let request = Request { raw_id, order, ruling: Ruling::Released, by: "ann", why: "known" };
+    let decided = held::decide(&world.lake, &*world.ambient, &dataset, &request).await;
+    assert_eq!(decided.unwrap().1.by, "ann");
+    world.deliver("stage", &message).await;
+    world.settle().await;
+    assert_eq!((world.rows("flights").await, world.view("flights").await.number()), (2, 2));
+    // What passes has neither, and what cannot be read a report alone.
+    world.upload("flights/good.csv", example("2013-01-01.csv")).await;
+    world.upload("flights/worse.csv", example("bad/not-a-csv.csv")).await;
+    world.settle().await;
+    let all = list_all(&world.lake, "staging/").await.unwrap();
+    let of = |part: &str| all.iter().filter(|o| o.key.contains(part)).count();
+    assert_eq!((of("proposal.json"), of("report.html"), of("version-hint.text")), (3, 2, 1));
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 //! Guarantees: a proposal is created once; a second attempt at the same order adopts the first one's, verdict and all, and
 //! only sends its message again. Whatever is wrong with the bytes is a verdict. A message fails only when its work could
 //! not be done, and then it comes again. Killed at any moment, this leaves nothing that is ever published: data files
-//! carry the attempt's id and are named by no proposal but their own.
+//! carry the attempt's id and are named by no proposal but their own. What is held or rejected has a report for people, and what
+//! is held a table over its files for engines; both are there before the proposal is.
 //!
 //! Memory does not grow with the object: bytes stream from the store through a bounded channel into the audit, which runs
 //! on a thread of its own and writes Parquet to local files; those are uploaded when the verdict is known.
@@ -27,6 +28,8 @@ use sluicegate_lake::{
 };
 use sluicegate_runtime::{HandlerError, PromoteMessage, StageMessage, Summary, each, outgoing};
 use sluicegate_table::iceberg::manifest::DataFile;
+use sluicegate_table::preview::{Subject, preview};
+use sluicegate_table::report::Report;
 use sluicegate_table::{PartitionBy, Proposal, Receipt, current_contract, partition_by};
 
 use crate::sink::{LocalFile, Staged};
@@ -158,6 +161,9 @@ impl Stage {
                 self.upload_quarantine(&writer, dataset, raw_id, order, staged.quarantine).await?,
             )
         };
+        if outcome == Outcome::Hold && !files.is_empty() {
+            self.show(&writer, dataset, raw_id, order, contract, &files).await?;
+        }
         let staged_at = self.ambient.now();
         let proposal = Proposal {
             v: Proposal::FORMAT,
@@ -184,6 +190,11 @@ impl Stage {
             },
             staged_at,
         };
+        if outcome != Outcome::Publish {
+            let report = Report::of(&proposal, None, &self.lake.uri("")).html();
+            // An attempt that was killed may have left one: it tells the same of the same bytes.
+            writer.create(&keys::report(dataset, raw_id, order), report).await?;
+        }
         let key = keys::proposal(dataset, raw_id, order);
         let created = writer.create(&key, serde_json::to_vec(&proposal)?).await?;
         summary.outcomes.files_staged += 1;
@@ -249,6 +260,29 @@ impl Stage {
             described.push(DataFile { path: self.lake.uri(&key), ..local.file });
         }
         Ok(described)
+    }
+
+    /// Makes a table over just these files, so that somebody can look at them before deciding.
+    async fn show(
+        &self,
+        writer: &Writer<'_>,
+        dataset: &Dataset,
+        raw_id: &RawId,
+        order: Order,
+        contract: &(Contract, Version),
+        files: &[DataFile],
+    ) -> Result<(), HandlerError> {
+        let root = keys::held_table(dataset, raw_id, order);
+        let (contract, version) = (&contract.0, &contract.1);
+        let subject = Subject { dataset, raw_id, contract, version, files };
+        let (attempt, now) = (writer.attempt(), self.ambient.now());
+        let table = preview(subject, &self.lake.uri(&root), attempt, now)
+            .map_err(|e| HandlerError::new(e.to_string()))?;
+        // An attempt that was killed may have left a pointer to its own: a whole table of the same rows (REP-1).
+        for (name, bytes) in table.objects.into_iter().chain([table.pointer]) {
+            writer.create(&format!("{root}/{name}"), bytes).await?;
+        }
+        Ok(())
     }
 
     async fn upload_quarantine(
