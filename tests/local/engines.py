@@ -44,6 +44,15 @@ def rows(endpoint: str, bucket: str, dataset: str) -> list[dict[str, Any]]:
     return table(endpoint, bucket, dataset).scan().to_arrow().to_pylist()
 
 
+def rows_at(endpoint: str, uri: str) -> dict[str, list[dict[str, Any]]]:
+    """All rows of the table at a URI, as pyiceberg and DuckDB read them."""
+    with duckdb_connection(endpoint) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        by_duckdb = connection.execute(f"SELECT * FROM iceberg_scan('{uri}')").to_arrow_table().to_pylist()
+    by_pyiceberg = StaticTable.from_metadata(uri, _properties(endpoint)).scan().to_arrow().to_pylist()
+    return {"pyiceberg": by_pyiceberg, "DuckDB": by_duckdb}
+
+
 def duckdb_connection(endpoint: str) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     connection.execute("SET autoinstall_known_extensions = false")

@@ -206,6 +206,8 @@ class Pipeline:
             "AWS_REGION": REGION,
             "SLUICEGATE_LAKE_BUCKET": self.stack.lake_bucket_name,
             "SLUICEGATE_INBOX_BUCKET": self.stack.inbox_bucket_name,
+            "SLUICEGATE_PROMOTE_QUEUE_URL": self.queue_url("promote"),
+            "USER": "ann",
         }
         return subprocess.run([str(self.sluicegate), *arguments], env=environment, capture_output=True, text=True, timeout=120)
 
