@@ -69,7 +69,7 @@ impl World {
             lake: store.clone(),
             promote: queue("promote"),
             ambient: ambient.clone(),
-            scratch: Scratch::new(scratch.path()),
+            scratch: Scratch::new(scratch.path(), 1 << 30),
             requests: cloud.requests().clone(),
         };
         let promote = Promote { lake: store.clone(), ambient: ambient.clone() };

@@ -232,7 +232,7 @@ def functions_know_their_queues_and_buckets(t):
     lake, log = ("SLUICEGATE_LAKE_BUCKET", "LakeBucket"), ("RUST_LOG", None)
     expected = {
         "land": {lake, log, ("SLUICEGATE_INBOX_BUCKET", "InboxBucket"), ("SLUICEGATE_STAGE_QUEUE_URL", "StageQueue"), ("SLUICEGATE_COPY_CONDITION", None)},
-        "stage": {lake, log, ("SLUICEGATE_PROMOTE_QUEUE_URL", "PromoteQueue")},
+        "stage": {lake, log, ("SLUICEGATE_PROMOTE_QUEUE_URL", "PromoteQueue"), ("SLUICEGATE_SCRATCH_MB", None)},
         "promote": {lake, log},
         "replay": {lake, log, ("SLUICEGATE_STAGE_REPLAY_QUEUE_URL", "StageReplayQueue")},
     }

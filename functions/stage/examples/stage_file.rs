@@ -47,7 +47,7 @@ async fn main() -> Result<(), Failure> {
         lake: Arc::new(lake),
         promote: Arc::new(cloud.queue("promote")),
         ambient: Arc::new(System),
-        scratch: Scratch::new(folder),
+        scratch: Scratch::new(folder, 8 << 30),
         requests: Requests::default(),
     };
     let message = StageMessage::fresh(dataset.clone(), source, raw_id.clone());

@@ -6,8 +6,9 @@
 //! carry the attempt's id and are named by no proposal but their own. What is held or rejected has a report for people, and what
 //! is held a table over its files for engines; both are there before the proposal is.
 //!
-//! Memory does not grow with the object: bytes stream from the store through a bounded channel into the audit, which runs
-//! on a thread of its own and writes Parquet to local files; those are uploaded when the verdict is known.
+//! Neither memory nor local files grow with the object: bytes stream from the store through a bounded channel into the
+//! audit, which runs on a thread of its own and writes Parquet to local files; what is full is uploaded meanwhile, the
+//! rest when the verdict is known. Small objects share an invocation, as long as there is time for another.
 
 mod encoding;
 mod file;
@@ -16,9 +17,9 @@ mod sink;
 mod source;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use sluicegate_audit::{Audit, AuditError, ENGINE, Outcome, Rules, audit};
 use sluicegate_contract::{Contract, Version};
@@ -26,13 +27,18 @@ use sluicegate_lake::cas::{Creation, Writer};
 use sluicegate_lake::{
     Ambient, Body, Dataset, Meta, Order, Queue, RawId, Requests, Store, StoreError, keys,
 };
-use sluicegate_runtime::{HandlerError, PromoteMessage, StageMessage, Summary, each, outgoing};
+use sluicegate_runtime::{
+    BatchResponse, Envelope, HandlerError, PromoteMessage, StageMessage, Summary, envelopes,
+    outgoing,
+};
 use sluicegate_table::iceberg::manifest::DataFile;
 use sluicegate_table::preview::{Subject, preview};
 use sluicegate_table::report::Report;
 use sluicegate_table::{PartitionBy, Proposal, Receipt, current_contract, partition_by};
 
-use crate::sink::{LocalFile, Staged};
+use tokio::sync::mpsc;
+
+use crate::sink::{Closed, LocalFile};
 
 pub use crate::scratch::Scratch;
 
@@ -50,6 +56,9 @@ pub struct Stage {
     pub requests: Requests,
 }
 
+/// What is left of an invocation's time when an audit is stopped: enough to say so, and to upload what a short one made.
+const MARGIN: SignedDuration = SignedDuration::from_secs(30);
+
 /// A contract, as read once for all messages of an invocation.
 type Contracts = BTreeMap<Dataset, Option<Arc<(Contract, Version)>>>;
 
@@ -57,10 +66,18 @@ impl Stage {
     /// Handles one batch of stage messages.
     pub async fn handle(&self, event: Value, summary: &mut Summary) -> Result<Value, HandlerError> {
         let mut contracts = Contracts::new();
-        each(event, summary, async |message: StageMessage, summary| {
-            self.message(message, &mut contracts, summary).await
-        })
-        .await
+        let mut response = BatchResponse::default();
+        let messages = envelopes::<StageMessage>(event, &mut response, summary)?;
+        for (n, Envelope { id, message }) in messages.into_iter().enumerate() {
+            if n > 0 && !summary.has_time_for_more(self.ambient.now()) {
+                response.put_back(&id, summary);
+                continue;
+            }
+            if let Err(error) = self.message(message, &mut contracts, summary).await {
+                response.fail(&id, &error, summary);
+            }
+        }
+        Ok(serde_json::to_value(response)?)
     }
 
     async fn message(
@@ -143,7 +160,19 @@ impl Stage {
         let requests = self.requests.so_far();
         let key = keys::raw(dataset, source, raw_id);
         let folder = self.scratch.folder().map_err(|e| HandlerError::new(e.to_string()))?;
-        let (meta, audited, staged) = self.audit(&key, raw_id, contract, folder.path()).await?;
+        let writer = Writer::new(&*self.lake, &*self.ambient);
+        let by = partition_by(&contract.0, &contract.1);
+        let mut uploads = Uploads {
+            dataset,
+            raw_id,
+            order,
+            by: by.as_ref(),
+            writer: &writer,
+            done: Uploaded::default(),
+        };
+        let until = summary.deadline().map(|at| at - MARGIN);
+        let (meta, audited, rest) =
+            self.audit(&key, raw_id, contract, folder.path(), until, &mut uploads).await?;
         let coverage = audited.verdict.coverage();
         let outcome = audited.verdict.outcome();
         if outcome != Outcome::Reject && coverage.bytes != meta.size {
@@ -151,15 +180,14 @@ impl Stage {
                 format!("AUD-1: {} of {} bytes of {key} were read", coverage.bytes, meta.size);
             return Err(HandlerError::new(reason));
         }
-        let writer = Writer::new(&*self.lake, &*self.ambient);
-        let by = partition_by(&contract.0, &contract.1);
-        let (files, quarantine) = if outcome == Outcome::Reject {
-            (Vec::new(), Vec::new())
+        let Uploaded { files, quarantine } = if outcome == Outcome::Reject {
+            // What was uploaded on the way is named by nobody, and collected.
+            Uploaded::default()
         } else {
-            (
-                self.upload_files(&writer, dataset, raw_id, by.as_ref(), staged.files).await?,
-                self.upload_quarantine(&writer, dataset, raw_id, order, staged.quarantine).await?,
-            )
+            for closed in rest {
+                uploads.add(&*self.lake, closed).await?;
+            }
+            uploads.done
         };
         if outcome == Outcome::Hold && !files.is_empty() {
             self.show(&writer, dataset, raw_id, order, contract, &files).await?;
@@ -214,52 +242,45 @@ impl Stage {
         }
     }
 
-    /// Streams a raw object through the audit.
+    /// Streams a raw object through the audit; what is full on the way is uploaded, the rest given back.
     async fn audit(
         &self,
         key: &str,
         raw_id: &RawId,
         contract: &Arc<(Contract, Version)>,
         folder: &std::path::Path,
-    ) -> Result<(Meta, Audit, Staged), HandlerError> {
-        let (meta, pump, reader) = source::open(self.lake.clone(), key).await?;
+        until: Option<Timestamp>,
+        uploads: &mut Uploads<'_>,
+    ) -> Result<(Meta, Audit, Vec<Closed>), HandlerError> {
+        let (lake, ambient) = (self.lake.clone(), self.ambient.clone());
+        let (meta, pump, reader) = source::open(lake, key, ambient, until).await?;
         let rules =
             Rules::new(contract.0.clone(), &contract.1, raw_id.as_str(), raw_id.landed_at());
-        let folder: PathBuf = folder.to_owned();
+        let (folder, room) = (folder.to_owned(), self.scratch.for_files());
+        let (sender, mut closed) = mpsc::channel(1);
         let work = tokio::task::spawn_blocking(move || {
-            let mut sink = sink::LocalSink::new(folder, rules.schema().clone());
+            let mut sink = sink::LocalSink::new(folder, rules.schema().clone(), sender, room);
             let audited = audit(reader, &rules, &mut sink)?;
-            let staged = sink.finish().map_err(AuditError::Sink)?;
-            Ok::<_, AuditError>((audited, staged))
+            let rest = sink.finish().map_err(AuditError::Sink)?;
+            Ok::<_, AuditError>((audited, rest))
         });
-        // The pump ends when the reader is dropped, and the reader when the pump is done.
-        let (pumped, worked) = futures::join!(pump.run(), work);
+        let upload = async {
+            while let Some(file) = closed.recv().await {
+                uploads.add(&*self.lake, file).await?;
+            }
+            Ok::<_, HandlerError>(())
+        };
+        // The pump ends when the reader is dropped, the reader when the pump is done, and the uploads with the audit.
+        let (pumped, worked, uploaded) = futures::join!(pump.run(), work, upload);
+        uploaded?;
         let worked =
             worked.map_err(|e| HandlerError::new(format!("the audit ended abruptly: {e}")))?;
-        let (audited, staged) = match (worked, pumped) {
+        let (audited, rest) = match (worked, pumped) {
             (Ok(done), _) => done,
             (Err(AuditError::Source(_)), Err(error)) => return Err(error.into()),
             (Err(error), _) => return Err(HandlerError::new(format!("{key}: {error}"))),
         };
-        Ok((meta, audited, staged))
-    }
-
-    async fn upload_files(
-        &self,
-        writer: &Writer<'_>,
-        dataset: &Dataset,
-        raw_id: &RawId,
-        by: Option<&PartitionBy>,
-        files: Vec<LocalFile>,
-    ) -> Result<Vec<DataFile>, HandlerError> {
-        let mut described = Vec::with_capacity(files.len());
-        for (n, local) in files.into_iter().enumerate() {
-            let partition = PartitionBy::path(by, local.file.partition);
-            let key = keys::data_file(dataset, &partition, raw_id, writer.attempt(), n);
-            writer.create(&key, Body::File(local.path)).await?;
-            described.push(DataFile { path: self.lake.uri(&key), ..local.file });
-        }
-        Ok(described)
+        Ok((meta, audited, rest))
     }
 
     /// Makes a table over just these files, so that somebody can look at them before deciding.
@@ -284,25 +305,56 @@ impl Stage {
         }
         Ok(())
     }
+}
 
-    async fn upload_quarantine(
-        &self,
-        writer: &Writer<'_>,
-        dataset: &Dataset,
-        raw_id: &RawId,
-        order: Order,
-        parts: Vec<sink::QuarantinePart>,
-    ) -> Result<Vec<String>, HandlerError> {
-        let mut uploaded = Vec::with_capacity(parts.len() * 2);
-        for (n, part) in parts.into_iter().enumerate() {
-            for (extension, path) in [("rows", part.rows), ("jsonl", part.reasons)] {
-                let key = keys::quarantine(dataset, raw_id, order, n, extension);
-                // An attempt that was killed may have left it: the same bytes, by REP-1.
-                writer.create(&key, Body::File(path)).await?;
-                uploaded.push(key);
+/// Where an attempt's files go, and those that have gone.
+struct Uploads<'a> {
+    dataset: &'a Dataset,
+    raw_id: &'a RawId,
+    order: Order,
+    by: Option<&'a PartitionBy>,
+    writer: &'a Writer<'a>,
+    done: Uploaded,
+}
+
+#[derive(Default)]
+struct Uploaded {
+    files: Vec<DataFile>,
+    /// Keys.
+    quarantine: Vec<String>,
+}
+
+impl Uploads<'_> {
+    /// Uploads a file, and removes it here.
+    async fn add(&mut self, lake: &dyn Store, closed: Closed) -> Result<(), HandlerError> {
+        match closed {
+            Closed::File(LocalFile { path, file }) => {
+                let partition = PartitionBy::path(self.by, file.partition);
+                let (attempt, n) = (self.writer.attempt(), self.done.files.len());
+                let key = keys::data_file(self.dataset, &partition, self.raw_id, attempt, n);
+                self.writer.create(&key, Body::File(path.clone())).await?;
+                remove(&path);
+                self.done.files.push(DataFile { path: lake.uri(&key), ..file });
+            }
+            Closed::Quarantine(part) => {
+                let n = self.done.quarantine.len() / 2;
+                for (extension, path) in [("rows", part.rows), ("jsonl", part.reasons)] {
+                    let key = keys::quarantine(self.dataset, self.raw_id, self.order, n, extension);
+                    // An attempt that was killed may have left it: the same bytes, by REP-1.
+                    self.writer.create(&key, Body::File(path.clone())).await?;
+                    remove(&path);
+                    self.done.quarantine.push(key);
+                }
             }
         }
-        Ok(uploaded)
+        Ok(())
+    }
+}
+
+/// Makes room; what stays goes with the folder.
+fn remove(path: &std::path::Path) {
+    if let Err(error) = std::fs::remove_file(path) {
+        tracing::warn!(path = %path.display(), %error, "left in the scratch folder");
     }
 }
 

@@ -12,11 +12,15 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 }
 
 async fn connect(cloud: &Cloud) -> Result<Stage, HandlerError> {
+    let megabytes = setting("SLUICEGATE_SCRATCH_MB")?;
+    let megabytes: u64 = megabytes
+        .parse()
+        .map_err(|_| HandlerError::new(format!("SLUICEGATE_SCRATCH_MB is {megabytes:?}")))?;
     Ok(Stage {
         lake: Arc::new(cloud.clients.bucket(setting("SLUICEGATE_LAKE_BUCKET")?)),
         promote: Arc::new(cloud.clients.queue(setting("SLUICEGATE_PROMOTE_QUEUE_URL")?)),
         ambient: cloud.ambient.clone(),
-        scratch: Scratch::new(std::env::temp_dir()),
+        scratch: Scratch::new(std::env::temp_dir(), megabytes << 20),
         requests: cloud.clients.requests().clone(),
     })
 }

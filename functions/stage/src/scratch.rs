@@ -7,15 +7,16 @@ use tempfile::TempDir;
 
 const PREFIX: &str = "sluicegate-stage-";
 
-/// Where folders are made.
+/// Where folders are made, and how much may lie in them.
 #[derive(Clone, Debug)]
 pub struct Scratch {
     root: PathBuf,
+    bytes: u64,
 }
 
 impl Scratch {
-    /// Makes folders below `root`, after removing those of processes that are no more.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
+    /// Makes folders below `root`, in which `bytes` may lie, after removing those of processes that are no more.
+    pub fn new(root: impl Into<PathBuf>, bytes: u64) -> Self {
         let root = root.into();
         let own = std::process::id();
         let left = std::fs::read_dir(&root).into_iter().flatten().flatten();
@@ -30,7 +31,17 @@ impl Scratch {
                 tracing::warn!(path = %entry.path().display(), %error, "left behind");
             }
         }
-        Self { root }
+        Self { root, bytes }
+    }
+
+    /// Bytes for what an audit keeps for itself: keys that are sorted, an object that is read from its end.
+    pub(crate) fn for_audit(&self) -> u64 {
+        self.bytes / 2
+    }
+
+    /// Bytes for data files that are written to; closed ones and the quarantine wait beside them for their upload.
+    pub(crate) fn for_files(&self) -> u64 {
+        self.bytes / 4
     }
 
     /// A folder that goes with its handle.
@@ -59,7 +70,7 @@ mod tests {
         for name in [living.as_str(), "sluicegate-stage-4294967294-y", "other"] {
             std::fs::create_dir(at(name)).unwrap();
         }
-        let scratch = Scratch::new(root.path());
+        let scratch = Scratch::new(root.path(), 1 << 20);
         assert!(at(&living).exists() && at("other").exists());
         assert!(!at("sluicegate-stage-4294967294-y").exists());
         let folder = scratch.folder().unwrap();

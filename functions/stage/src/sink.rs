@@ -1,7 +1,8 @@
 //! Where the audit's rows go: Parquet files by partition, and quarantined rows as they were written.
 //!
 //! What is buffered is bounded by [`BUFFERED`] whatever the number of partitions: beyond it the fullest file's rows are
-//! written out as a row group. Nothing here depends on time or on how the bytes arrived, so the same rows give the same
+//! written out as a row group. What lies on disk is bounded too: files that are full, or the fullest where there is no
+//! more room, are handed over while rows still come. Nothing here depends on time or on how the bytes arrived, so the same rows give the same
 //! files (REP-1).
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use parquet::file::properties::WriterPropertiesPtr;
 use serde::Serialize;
 use sluicegate_audit::{Accepted, BadRow, RowFault, Sink};
 use sluicegate_table::iceberg::manifest::{Bound, DataFile};
+use tokio::sync::mpsc;
 
 use crate::encoding::{is_constant, properties};
 use crate::file::{describe, exact_bound};
@@ -43,10 +45,10 @@ pub(crate) struct QuarantinePart {
     pub(crate) reasons: PathBuf,
 }
 
-/// Everything that an audit left on disk.
-pub(crate) struct Staged {
-    pub(crate) files: Vec<LocalFile>,
-    pub(crate) quarantine: Vec<QuarantinePart>,
+/// Something that is complete, to be uploaded and removed.
+pub(crate) enum Closed {
+    File(LocalFile),
+    Quarantine(QuarantinePart),
 }
 
 struct Open {
@@ -70,10 +72,12 @@ pub(crate) struct LocalSink {
     /// Bounds of columns with one value, by field id.
     constants: Vec<(i32, Bound)>,
     open: BTreeMap<Option<i32>, Open>,
-    files: Vec<LocalFile>,
     part: Option<OpenPart>,
-    quarantine: Vec<QuarantinePart>,
     serial: usize,
+    /// Takes what is complete before the end.
+    closed: mpsc::Sender<Closed>,
+    /// Bytes on disk that open files may have together.
+    room: u64,
 }
 
 /// One bad row's line in the quarantine.
@@ -102,17 +106,22 @@ fn constants(rows: &RecordBatch) -> Vec<(i32, Bound)> {
 }
 
 impl LocalSink {
-    pub(crate) fn new(folder: PathBuf, schema: SchemaRef) -> Self {
+    pub(crate) fn new(
+        folder: PathBuf,
+        schema: SchemaRef,
+        closed: mpsc::Sender<Closed>,
+        room: u64,
+    ) -> Self {
         Self {
             folder,
             schema,
             properties: None,
             constants: Vec::new(),
             open: BTreeMap::new(),
-            files: Vec::new(),
             part: None,
-            quarantine: Vec::new(),
             serial: 0,
+            closed,
+            room,
         }
     }
 
@@ -121,8 +130,21 @@ impl LocalSink {
         self.folder.join(format!("{}.{extension}", self.serial))
     }
 
-    fn close(&mut self, partition: Option<i32>) -> io::Result<()> {
-        let Some(open) = self.open.remove(&partition) else { return Ok(()) };
+    /// Waits until there is somebody who takes it.
+    fn hand_over(&self, closed: Closed) -> io::Result<()> {
+        self.closed.blocking_send(closed).map_err(|_| io::Error::other("nobody takes the files"))
+    }
+
+    /// Closes a partition's file before the end.
+    fn roll(&mut self, partition: Option<i32>) -> io::Result<()> {
+        match self.close(partition)? {
+            Some(file) => self.hand_over(Closed::File(file)),
+            None => Ok(()),
+        }
+    }
+
+    fn close(&mut self, partition: Option<i32>) -> io::Result<Option<LocalFile>> {
+        let Some(open) = self.open.remove(&partition) else { return Ok(None) };
         let metadata = open.writer.close()?;
         let bytes = std::fs::metadata(&open.path)?.len();
         let mut file = describe(&metadata, partition, bytes);
@@ -130,8 +152,21 @@ impl LocalSink {
             file.lower_bounds.insert(*id, bound.clone());
             file.upper_bounds.insert(*id, bound.clone());
         }
-        self.files.push(LocalFile { path: open.path, file });
-        Ok(())
+        Ok(Some(LocalFile { path: open.path, file }))
+    }
+
+    /// Hands the largest file over while those on disk are too large together.
+    fn make_disk_room(&mut self) -> io::Result<()> {
+        loop {
+            let sizes = self.open.iter().map(|(p, open)| (open.writer.bytes_written() as u64, *p));
+            let (total, largest) = sizes.fold((0, None), |(total, largest), (size, partition)| {
+                (total + size, largest.max(Some((size, partition))))
+            });
+            match largest {
+                Some((_, partition)) if total > self.room => self.roll(partition)?,
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// Writes the fullest files' rows out until what is buffered fits.
@@ -149,15 +184,15 @@ impl LocalSink {
             open.writer.flush()?;
             if open.writer.memory_size() >= size {
                 // What is left is the writer's own; many partitions hold it many times over.
-                return self.close(partition);
+                return self.roll(partition);
             }
         }
     }
 
     fn next_part(&mut self, header: &[u8]) -> io::Result<&mut OpenPart> {
         let full = self.part.as_ref().is_some_and(|part| part.written >= QUARANTINE_TARGET);
-        if full {
-            self.close_part()?;
+        if full && let Some(part) = self.close_part()? {
+            self.hand_over(Closed::Quarantine(part))?;
         }
         if self.part.is_none() {
             let part =
@@ -170,22 +205,21 @@ impl LocalSink {
         self.part.as_mut().ok_or_else(|| io::Error::other("no part of the quarantine is open"))
     }
 
-    fn close_part(&mut self) -> io::Result<()> {
-        if let Some(mut open) = self.part.take() {
-            open.rows.flush()?;
-            open.reasons.flush()?;
-            self.quarantine.push(open.part);
-        }
-        Ok(())
+    fn close_part(&mut self) -> io::Result<Option<QuarantinePart>> {
+        let Some(mut open) = self.part.take() else { return Ok(None) };
+        open.rows.flush()?;
+        open.reasons.flush()?;
+        Ok(Some(open.part))
     }
 
-    /// Closes every file.
-    pub(crate) fn finish(mut self) -> io::Result<Staged> {
+    /// Closes every file that is still open.
+    pub(crate) fn finish(mut self) -> io::Result<Vec<Closed>> {
+        let mut closed = Vec::with_capacity(self.open.len() + 1);
         while let Some(partition) = self.open.keys().next().copied() {
-            self.close(partition)?;
+            closed.extend(self.close(partition)?.map(Closed::File));
         }
-        self.close_part()?;
-        Ok(Staged { files: self.files, quarantine: self.quarantine })
+        closed.extend(self.close_part()?.map(Closed::Quarantine));
+        Ok(closed)
     }
 }
 
@@ -196,7 +230,7 @@ impl Sink for LocalSink {
             if self.open.len() >= OPEN {
                 let fullest = self.open.iter().max_by_key(|(p, o)| (o.writer.memory_size(), **p));
                 let fullest = fullest.map(|(partition, _)| *partition);
-                fullest.map_or(Ok(()), |partition| self.close(partition))?;
+                fullest.map_or(Ok(()), |partition| self.roll(partition))?;
             }
             let path = self.new_path("parquet");
             // Engines read the Parquet schema; Arrow's own, embedded, would only make every file larger.
@@ -217,9 +251,10 @@ impl Sink for LocalSink {
         let Some(open) = self.open.get_mut(&partition) else { return Ok(()) };
         open.writer.write(&rows)?;
         if open.writer.bytes_written() + open.writer.in_progress_size() > TARGET {
-            self.close(partition)?;
+            self.roll(partition)?;
         }
-        self.make_room()
+        self.make_room()?;
+        self.make_disk_room()
     }
 
     fn quarantine(&mut self, header: &[u8], row: &BadRow<'_>) -> io::Result<()> {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use futures::StreamExt;
-use sluicegate_lake::{ByteStream, Meta, Store, StoreError};
+use jiff::Timestamp;
+use sluicegate_lake::{Ambient, ByteStream, Meta, Store, StoreError};
 use tokio::sync::mpsc;
 
 /// Bytes that are handed over at once: each time may wake a thread.
@@ -27,6 +28,9 @@ pub(crate) struct Pump {
     at: u64,
     stream: ByteStream,
     sender: mpsc::Sender<Result<Handful, io::Error>>,
+    ambient: Arc<dyn Ambient>,
+    /// When there is no more time.
+    until: Option<Timestamp>,
 }
 
 type Handful = VecDeque<Bytes>;
@@ -41,19 +45,34 @@ pub(crate) struct Reader {
 pub(crate) async fn open(
     store: Arc<dyn Store>,
     key: &str,
+    ambient: Arc<dyn Ambient>,
+    until: Option<Timestamp>,
 ) -> Result<(Meta, Pump, Reader), StoreError> {
     let (meta, stream) = store.read(key, None).await?;
     let (sender, receiver) = mpsc::channel(AHEAD);
-    let pump = Pump { store, key: key.to_owned(), size: meta.size, at: 0, stream, sender };
+    let (key, size) = (key.to_owned(), meta.size);
+    let pump = Pump { store, key, size, at: 0, stream, sender, ambient, until };
     Ok((meta, pump, Reader { receiver, handful: Handful::new() }))
 }
 
 impl Pump {
+    fn out_of_time(&self) -> StoreError {
+        StoreError::Other {
+            key: self.key.clone(),
+            reason: format!("out of time after {} of {} bytes; it comes again", self.at, self.size),
+        }
+    }
+
     /// Feeds the reader until the object ends or nobody reads any more.
     pub(crate) async fn run(mut self) -> Result<(), StoreError> {
         let mut breaks = 0;
         let (mut handful, mut held) = (Handful::new(), 0);
         loop {
+            if self.until.is_some_and(|until| self.ambient.now() >= until) {
+                let error = self.out_of_time();
+                let _ = self.sender.send(Err(io::Error::other(error.to_string()))).await;
+                return Err(error);
+            }
             let error = match self.stream.next().await {
                 Some(Ok(piece)) => {
                     self.at += piece.len() as u64;

@@ -37,6 +37,12 @@ impl BatchResponse {
         summary.failure(error);
         self.batch_item_failures.push(ItemFailure { item_identifier: id.to_owned() });
     }
+
+    /// Has a message come again for which there is no time left: no failure.
+    pub fn put_back(&mut self, id: &str, summary: &mut Summary) {
+        summary.outcomes.put_back += 1;
+        self.batch_item_failures.push(ItemFailure { item_identifier: id.to_owned() });
+    }
 }
 
 /// A message of a batch, as far as is needed to have it come again soon.

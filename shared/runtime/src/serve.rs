@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
 use sluicegate_lake::aws::Clients;
@@ -81,6 +82,10 @@ pub async fn serve<H>(
             summary.cold(init_ms);
         }
         let began = cloud.ambient.now();
+        let deadline = i64::try_from(event.context.deadline).ok();
+        if let Some(at) = deadline.and_then(|ms| Timestamp::from_millisecond(ms).ok()) {
+            summary.timed(began, at);
+        }
         let receipts = Receipt::all(&event.payload);
         let outcome = handle(handler, event.payload, &mut summary).await;
         if let Err(error) = &outcome {

@@ -23,6 +23,7 @@ const MAX_FAILURE: usize = 200;
 pub struct Outcomes {
     pub messages: u64,
     pub failures: u64,
+    pub put_back: u64,
     pub files_landed: u64,
     pub files_waiting: u64,
     pub files_staged: u64,
@@ -63,6 +64,8 @@ pub struct Summary {
     latencies_ms: Vec<i64>,
     failures: Vec<String>,
     init_ms: Option<i64>,
+    /// When the invocation began, and when it will be ended.
+    time: Option<(Timestamp, Timestamp)>,
 }
 
 impl Summary {
@@ -76,7 +79,26 @@ impl Summary {
             latencies_ms: Vec::new(),
             failures: Vec::new(),
             init_ms: None,
+            time: None,
         }
+    }
+
+    /// Says when the invocation began, and when it will be ended.
+    pub fn timed(&mut self, began: Timestamp, deadline: Timestamp) {
+        self.time = Some((began, deadline));
+    }
+
+    /// When the invocation will be ended, if that is known.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.time.map(|(_, deadline)| deadline)
+    }
+
+    /// Whether most of the time is left, so that another message may be begun that takes as long as any.
+    pub fn has_time_for_more(&self, now: Timestamp) -> bool {
+        self.time.is_none_or(|(began, deadline)| {
+            let (spent, all) = (now.duration_since(began), deadline.duration_since(began));
+            spent * 3 < all
+        })
     }
 
     /// Marks the first invocation of a process, which took this long to come to it.
@@ -115,6 +137,7 @@ impl Summary {
         let counts = [
             ("Messages", o.messages),
             ("Failures", o.failures),
+            ("PutBack", o.put_back),
             ("FilesLanded", o.files_landed),
             ("FilesWaiting", o.files_waiting),
             ("FilesStaged", o.files_staged),
@@ -195,6 +218,17 @@ fn quantiles(values: &[i64]) -> Vec<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_message_is_begun_in_the_first_third_of_the_time() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let mut summary = Summary::new("stage", "r-1");
+        assert!(summary.has_time_for_more(at(0)));
+        summary.timed(at(100), at(1000));
+        assert!(summary.has_time_for_more(at(399)));
+        assert!(!summary.has_time_for_more(at(400)));
+        assert_eq!(summary.deadline(), Some(at(1000)));
+    }
 
     #[test]
     fn the_line_is_an_emf_record_with_one_dimension_and_no_zeros() {
