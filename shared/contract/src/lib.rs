@@ -16,6 +16,7 @@ pub mod check;
 mod datum;
 pub mod diff;
 pub mod export;
+pub mod expr;
 mod format;
 pub mod infer;
 mod lint;

@@ -134,11 +134,7 @@ impl<'a> Node<'a> {
 
     pub(crate) fn duration(&mut self, key: &str) -> Option<SignedDuration> {
         self.take_as(key, "an ISO 8601 duration of days or less, such as P3D or PT1H", |v| {
-            // The parser takes plain English as well.
-            let text = v.as_str().filter(|text| text.starts_with('P'))?;
-            let span: Span = text.parse().ok()?;
-            let days = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
-            (!days.is_negative()).then_some(days)
+            v.as_str().and_then(duration)
         })
     }
 
@@ -154,6 +150,14 @@ impl<'a> Node<'a> {
             self.refuse(&key, message);
         }
     }
+}
+
+/// An ISO 8601 duration of weeks or less; a day has 24 hours.
+pub(crate) fn duration(text: &str) -> Option<SignedDuration> {
+    // The parser takes plain English as well.
+    let span: Span = Some(text).filter(|text| text.starts_with('P'))?.parse().ok()?;
+    let days = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    (!days.is_negative()).then_some(days)
 }
 
 /// A list of strings, none twice.
