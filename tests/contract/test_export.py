@@ -99,7 +99,7 @@ def test_editors_explain_every_key():
 
     column = schema["$defs"]["subschema"]["properties"]["x-sluicegate"]
     keys = [*settings(schema["$defs"]["settings"], ""), *settings(column, "column")]
-    keys += settings(schema["$defs"]["metric"], "metric")
+    keys += [*settings(schema["$defs"]["metric"], "metric"), *settings(schema["$defs"]["audit"], "audit")]
     assert len(keys) > 40
     assert [at for at, node in keys if not (node.get("title") and node.get("description"))] == []
 

@@ -728,7 +728,7 @@ fn singles(
 
 /// The strings of a column that are not null and bad. Codes are short, few, and often repeated: what was last found of
 /// a short text is remembered under a hash.
-fn texts(array: &StringArray, is_bad: impl Fn(&str) -> bool) -> Option<BooleanBuffer> {
+pub fn texts(array: &StringArray, is_bad: impl Fn(&str) -> bool) -> Option<BooleanBuffer> {
     let mut known = [(0u64, usize::MAX, false); 256];
     let (data, offsets) = (array.value_data(), array.value_offsets());
     let mut bad: Option<Vec<usize>> = None;

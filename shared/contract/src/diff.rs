@@ -87,7 +87,7 @@ pub enum ChangeKind {
     Classification,
     /// Who answers for the data.
     Owner,
-    /// What subscribers may count on: freshness, lateness, metrics.
+    /// What subscribers may count on: freshness, lateness, metrics, audits.
     Promise,
     /// How files are read and the table is kept.
     Settings,
@@ -309,6 +309,7 @@ impl<'a> Differ<'a> {
         }
         self.unknown_fields();
         self.metrics();
+        self.audits();
         if old.examples != new.examples {
             self.push(
                 "examples",
@@ -490,6 +491,23 @@ impl<'a> Differ<'a> {
             let (at, what) =
                 (format!("metrics/{}", now.name), format!("metric `{}` is new", now.name));
             self.push(&at, ChangeKind::Documentation, what, FULL);
+        }
+    }
+
+    /// Audits hold files back; what a row must be is not theirs to say, so that they may change in any version.
+    fn audits(&mut self) {
+        let (old, new) = (self.old, self.new);
+        for before in &old.audits {
+            let what = match new.audits.iter().find(|a| a.id == before.id) {
+                Some(now) if now == before => continue,
+                Some(_) => format!("audit `{}` asks for something else", before.id),
+                None => format!("audit `{}` is dropped", before.id),
+            };
+            self.push(&format!("audits/{}", before.id), ChangeKind::Promise, what, FULL);
+        }
+        for now in new.audits.iter().filter(|a| !old.audits.iter().any(|b| b.id == a.id)) {
+            let what = format!("audit `{}` is new", now.id);
+            self.push(&format!("audits/{}", now.id), ChangeKind::Promise, what, FULL);
         }
     }
 
@@ -1417,6 +1435,7 @@ mod tests {
             ("%/metrics/total/unit", json!("USD"), "metrics/total", K::Documentation, Full, false),
             // Promises.
             ("%/metrics/total", json!({"max_of": "price", "unit": "EUR"}), "metrics/total", K::Promise, Backward, false),
+            ("%/audits", json!([{"id": "some", "audit": "row_count", "min": 1}]), "audits/some", K::Promise, Full, false),
             ("%/freshness/warn_after", json!("PT9H"), "freshness", K::Promise, Backward, false),
             ("%/freshness/warn_after", json!("PT3H"), "freshness", K::Promise, Full, false),
             ("%/freshness/error_after", json!("P1D"), "freshness", K::Promise, Full, false),

@@ -6,11 +6,13 @@
 //! * [`Type`] is what a property becomes in a table; nothing is rounded on the way.
 //! * [`Version`] is a contract as the lake keeps it: numbered, with a field id for every column that survives changes.
 //! * [`Verdict`] is what holding an object against its contract came to; there is none without its coverage.
+//! * [`audits`] is what a contract asks of an object's rows as a whole; [`expr`] is the language of their conditions.
 //! * [`profile`] is what the rows of an object look like, column by column.
 //! * [`check`] (feature `arrow`) is the Arrow schema of the rows and the vectorised checks over them.
 //!
 //! Pure: no I/O, no clock, no network; the same document gives the same answer for ever, in bounded time and memory.
 
+pub mod audits;
 #[cfg(feature = "arrow")]
 pub mod check;
 mod datum;

@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 use serde_json::Value;
 
+use crate::audits;
 use crate::datum::Datum;
 use crate::model::{
     BadRows, Compression, Contract, Counterexample, CsvFormat, Encoding, EventTime, Freshness,
@@ -141,6 +142,8 @@ fn settings(mut node: Node<'_>, fields: &[Field], reader: &mut Reader<'_>) -> Op
         ],
     );
     let metrics = metrics(&mut node, fields, reader);
+    let about = audits::About { fields, key: &key, event_time: event_time.as_ref() };
+    let audits = audits::read(&mut node, &about);
     let breaking = node.text("breaking");
     if breaking.as_deref().is_some_and(|why| why.trim().is_empty()) {
         node.refuse("breaking", "must say why");
@@ -149,7 +152,7 @@ fn settings(mut node: Node<'_>, fields: &[Field], reader: &mut Reader<'_>) -> Op
     let counterexamples = counterexamples(&mut node);
     let tags = node.names("tags").unwrap_or_default();
     node.done(
-        "version, team, tags, format, event_time, key, lateness, freshness, bad_rows, reupload, unknown_fields, metrics, breaking, examples, counterexamples",
+        "version, team, tags, format, event_time, key, lateness, freshness, bad_rows, reupload, unknown_fields, metrics, audits, breaking, examples, counterexamples",
     );
     Some(Contract {
         title: None,
@@ -166,6 +169,7 @@ fn settings(mut node: Node<'_>, fields: &[Field], reader: &mut Reader<'_>) -> Op
         reupload: reupload.unwrap_or(Reupload::Replace),
         unknown_fields: unknown_fields.unwrap_or(UnknownFields::Keep),
         metrics,
+        audits,
         breaking,
         examples,
         counterexamples,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use jiff::civil::Date;
 
+use crate::audits::AuditRule;
 use crate::datum::Datum;
 use crate::node::Findings;
 use crate::num::Num;
@@ -33,6 +34,8 @@ pub struct Contract {
     pub reupload: Reupload,
     pub unknown_fields: UnknownFields,
     pub metrics: Vec<Metric>,
+    /// What is asked of the accepted rows of one object as a whole.
+    pub audits: Vec<AuditRule>,
     /// Why this version may break its subscribers.
     pub breaking: Option<String>,
     /// Rows that are good, for both sides to test with.

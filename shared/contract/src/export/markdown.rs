@@ -52,6 +52,7 @@ pub fn markdown(contract: &Contract, dataset: &str) -> Export {
         }
     }
     page.metrics(contract);
+    page.audits(contract);
     let mut hidden = false;
     page.examples(contract, &mut hidden);
     let hidden = hidden
@@ -116,6 +117,17 @@ impl Page {
         for metric in &contract.metrics {
             let said = metric.description.as_ref().map(|d| format!(" {d}")).unwrap_or_default();
             self.line(&format!("* {}{}", plain(&words::metric(contract, metric)), plain(&said)));
+        }
+    }
+
+    fn audits(&mut self, contract: &Contract) {
+        if contract.audits.is_empty() {
+            return;
+        }
+        self.heading("Audits");
+        for rule in &contract.audits {
+            let said = rule.description.as_ref().map(|d| format!(" {d}")).unwrap_or_default();
+            self.line(&format!("* {}{}", plain(&words::audit(rule)), plain(&said)));
         }
     }
 

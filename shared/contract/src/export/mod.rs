@@ -18,6 +18,7 @@ pub use self::iceberg::iceberg;
 pub use self::markdown::markdown;
 pub use self::odcs::odcs;
 
+use crate::audits::AuditRule;
 use crate::datum::Datum;
 use crate::format::Format;
 use crate::num::Num;
@@ -198,6 +199,8 @@ fn settings(contract: &Contract) -> Vec<(String, String)> {
         (format!("metrics/{}", metric.name), words::metric(contract, metric))
     };
     all.extend(contract.metrics.iter().map(metric));
+    let audit = |rule: &AuditRule| (format!("audits/{}", rule.id), words::audit(rule));
+    all.extend(contract.audits.iter().map(audit));
     if !contract.examples.is_empty() {
         all.push(("examples".to_owned(), "Rows that are good, to test with.".to_owned()));
     }
@@ -415,7 +418,11 @@ mod tests {
 
     #[test]
     fn no_setting_is_left_out_silently() {
-        let contract = Contract::parse(ORDERS).unwrap();
+        let mut document: Value = serde_json::from_slice(ORDERS).unwrap();
+        document["x-sluicegate"]["audits"] =
+            serde_json::json!([{"id": "paid", "audit": "aggregate", "where": "sum(total) > 0"}]);
+        let document = document.to_string();
+        let contract = Contract::parse(document.as_bytes()).unwrap();
         let all: Vec<_> = settings(&contract).into_iter().map(|(key, _)| key).collect();
         for key in [
             "tags",
@@ -425,11 +432,12 @@ mod tests {
             "key",
             "bad_rows",
             "metrics/revenue",
+            "audits/paid",
             "examples",
         ] {
             assert!(all.iter().any(|k| k == key), "{key}");
         }
-        let version = Version::next(ORDERS, None, "upload").unwrap().unwrap();
+        let version = Version::next(document.as_bytes(), None, "upload").unwrap().unwrap();
         let unsaid = iceberg(&version).unwrap().unsaid;
         for key in all.iter().filter(|key| *key != "key") {
             assert!(places(&unsaid).contains(&format!("/x-sluicegate/{key}").as_str()), "{key}");

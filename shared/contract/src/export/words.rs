@@ -2,11 +2,12 @@
 
 use jiff::SignedDuration;
 
+use crate::audits::AuditRule;
 use crate::datum::Datum;
 use crate::schema::{Assertion, Schema};
 use crate::{
     BadRows, Compression, Contract, CsvFormat, Encoding, Grain, Measure, Metric, Reupload,
-    RowFormat, UnknownFields,
+    RowFormat, Severity, UnknownFields,
 };
 
 /// A rule about `subject` as a sentence.
@@ -324,6 +325,16 @@ fn format(format: &RowFormat) -> String {
             )
         }
     }
+}
+
+/// What an audit asks for, and what becomes of an object that fails it.
+pub(super) fn audit(rule: &AuditRule) -> String {
+    let fate = match rule.severity {
+        Severity::Warn => "is published with a warning",
+        Severity::Error => "is held",
+    };
+    let (id, asked) = (code(&rule.id), code(&rule.to_string()));
+    format!("The audit {id} asks of each file: {asked}. A file that fails it {fate}.")
 }
 
 /// What a metric measures.
