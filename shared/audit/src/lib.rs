@@ -13,19 +13,24 @@
 mod cell;
 mod csv;
 mod decode;
+mod digest;
 mod input;
 mod jsonl;
+mod judge;
 mod pass;
 mod plain;
 pub mod profile;
 mod split;
 mod text;
 mod unique;
+mod rowtest;
 mod unknown;
 
 pub use decode::RowFault;
 pub use input::{MAX_EXPANSION, unpacked};
+pub use judge::{History, PastFile, Seen, Uniqueness, judge, main_day};
 pub use pass::{Accepted, Audit, AuditError, BadRow, Rules, Sink, audit};
+pub use rowtest::{RowTests, Tally};
 pub use sluicegate_contract::infer::Amendment;
 pub use sluicegate_contract::{Coverage, Outcome, Reason, Verdict, VerdictError};
 pub use unique::Uniqueness;
