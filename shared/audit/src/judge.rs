@@ -868,7 +868,7 @@ fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -889,5 +889,606 @@ fn figure(value: f64) -> String {
     match text.contains('.') {
         true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
         false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value as Json, json};
+    use sluicegate_contract::profile::{Distinct, Frequent, Lengths, Quantiles, Top};
+
+    fn contract(audits: Json) -> Contract {
+        let document = json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "required": ["at"],
+            "x-sluicegate": {
+                "version": "1.0.0", "team": {"name": "t"}, "format": {"type": "jsonl"},
+                "event_time": {"column": "at"}, "audits": audits,
+            },
+            "properties": {
+                "at": {"type": "string", "format": "date-time"},
+                "day": {"type": "string", "format": "date"},
+                "n": {"type": "integer"},
+                "paid": {"type": "number", "x-sluicegate": {"logicalType": "decimal(12,2)"}},
+                "x": {"type": ["number", "null"]},
+                "s": {"type": "string"},
+                "ok": {"type": "boolean"},
+                "mail": {"type": "string", "x-sluicegate": {"classification": "pii"}},
+            },
+        });
+        Contract::parse(document.to_string().as_bytes()).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    /// 2013-06-03, a Monday.
+    const MONDAY: i64 = 15_859;
+
+    fn landed(day: i64) -> Timestamp {
+        Timestamp::from_microsecond((day + 1) * MICROS_PER_DAY + MICROS_PER_HOUR).unwrap()
+    }
+
+    fn column(path: &str, values: u64, nulls: u64) -> ColumnProfile {
+        ColumnProfile { path: path.to_owned(), values, nulls, ..ColumnProfile::default() }
+    }
+
+    fn top(counts: &[(&str, u64)]) -> Top {
+        let values = counts.iter().map(|(v, n)| Frequent { value: (*v).to_owned(), count: *n });
+        Top { values: values.collect(), error: 0.0 }
+    }
+
+    /// A column of numbers, ten of them a centroid.
+    fn numbers(path: &str, values: impl Iterator<Item = f64>) -> ColumnProfile {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let weight = |n: &[f64]| float(n.len() as u64);
+        let mean = |n: &[f64]| n.iter().sum::<f64>() / weight(n);
+        ColumnProfile {
+            min: values.first().map(f64::to_string),
+            max: values.last().map(f64::to_string),
+            mean: Some(mean(&values)),
+            quantiles: Some(Quantiles {
+                centroids: values.chunks(10).map(|n| (mean(n), weight(n))).collect(),
+                error: 0.01,
+            }),
+            ..column(path, values.len() as u64, 0)
+        }
+    }
+
+    fn profile(day: i64, rows: u64, columns: Vec<ColumnProfile>) -> Profile {
+        let events = Events { step: EventStep::Day, rows: [(day, rows)].into() };
+        Profile { rows, columns, events }
+    }
+
+    fn past(profile: Profile) -> PastFile {
+        let main_day = main_day(&profile.events);
+        let landed_at = landed(main_day.unwrap());
+        PastFile { landed_at, rows: profile.rows, main_day, profile: Some(profile) }
+    }
+
+    struct Object {
+        profile: Profile,
+        tallies: BTreeMap<String, Tally>,
+        keys: BTreeMap<String, Uniqueness>,
+        partitions: BTreeMap<Option<i32>, u64>,
+        event_range: Option<(i64, i64)>,
+    }
+
+    impl Object {
+        fn of(profile: Profile) -> Self {
+            let day = main_day(&profile.events).unwrap() * MICROS_PER_DAY;
+            Self {
+                profile,
+                tallies: BTreeMap::new(),
+                keys: BTreeMap::new(),
+                partitions: BTreeMap::new(),
+                event_range: Some((day, day)),
+            }
+        }
+
+        fn judged(&self, audits: Json, history: Vec<PastFile>) -> Vec<AuditResult> {
+            let rows = self.profile.rows;
+            let seen = Seen {
+                profile: &self.profile,
+                coverage: Coverage { rows_read: rows, rows_accepted: rows, ..Coverage::default() },
+                tallies: self.tallies.clone(),
+                keys: self.keys.clone(),
+                partitions: self.partitions.clone(),
+                event_range: self.event_range,
+                landed_at: landed(main_day(&self.profile.events).unwrap()),
+            };
+            judge(&contract(audits), &seen, &History { files: history })
+        }
+
+        fn one(&self, audit: Json, history: Vec<PastFile>) -> AuditResult {
+            let mut audit = audit;
+            audit["id"] = json!("it");
+            self.judged(json!([audit]), history).remove(0)
+        }
+    }
+
+    fn object() -> Object {
+        let mut at = numbers(
+            "at",
+            (0..24)
+                .map(|h| float(u64::try_from(MONDAY).unwrap()) * 86_400e6 + f64::from(h) * 3600e6),
+        );
+        at.min = Some("2013-06-03T00:00:00Z".to_owned());
+        at.max = Some("2013-06-03T23:00:00Z".to_owned());
+        let mut day = numbers("day", (0..1000).map(|n| 15_000.0 + f64::from(n)));
+        day.min = Some("2011-01-26".to_owned());
+        day.max = Some("2013-10-21".to_owned());
+        let paid = ColumnProfile {
+            min: Some("-0.05".to_owned()),
+            max: Some("99.95".to_owned()),
+            sum: Some("90000000000000000.01".to_owned()),
+            mean: Some(12.5),
+            variance: Some(4.0),
+            ..column("paid", 1000, 0)
+        };
+        let s = ColumnProfile {
+            lengths: Some(Lengths { min: 2, max: 9, sum: 3500 }),
+            distinct: Distinct { estimate: 400.0, error: 0.02, hll: String::new() },
+            top: top(&[("UA", 600), ("AA", 300)]),
+            ..column("s", 1000, 0)
+        };
+        let ok = ColumnProfile { trues: Some(250), ..column("ok", 1000, 0) };
+        let x = numbers("x", (0..810).map(f64::from));
+        let x = ColumnProfile { nulls: 190, ..x };
+        let columns = vec![at, day, numbers("n", (0..1000).map(f64::from)), paid, s, ok, x];
+        Object::of(profile(MONDAY, 1000, columns))
+    }
+
+    #[test]
+    fn every_measure_passes_within_its_bounds_and_fails_beyond() {
+        let mut object = object();
+        object.partitions = [(Some(15_858), 100), (Some(15_859), 900)].into();
+        for (audit, min, max, found) in [
+            (json!({"audit": "row_count"}), json!(1000), json!(999), "1,000 rows"),
+            (
+                json!({"audit": "completeness", "column": "x"}),
+                json!(0.81),
+                json!(0.8),
+                "0.81 (190 of 1,000 are null)",
+            ),
+            (
+                json!({"audit": "distinct_count", "column": "s"}),
+                json!(420),
+                json!(370),
+                "about 400 (between 376 and 424)",
+            ),
+            (
+                json!({"audit": "distinct_share", "column": "s"}),
+                json!(0.4),
+                json!(0.3),
+                "about 0.4 (between 0.376 and 0.424)",
+            ),
+            (json!({"audit": "minimum", "column": "paid"}), json!(-0.05), json!(-0.06), "-0.05"),
+            (json!({"audit": "maximum", "column": "paid"}), json!(99.95), json!(99.9), "99.95"),
+            (json!({"audit": "mean", "column": "paid"}), json!(12.5), json!(12), "12.5"),
+            (json!({"audit": "stddev", "column": "paid"}), json!(2), json!(1.9), "2"),
+            (
+                json!({"audit": "sum", "column": "paid"}),
+                json!(90_000_000_000_000_000u64),
+                json!(90_000_000_000_000_000u64),
+                "90000000000000000.01",
+            ),
+            (
+                json!({"audit": "maximum", "column": "at"}),
+                json!("2013-06-03T23:00:00Z"),
+                json!("2013-06-03T22:59:59Z"),
+                "2013-06-03T23:00:00Z",
+            ),
+            (
+                json!({"audit": "minimum", "column": "day"}),
+                json!("2011-01-26"),
+                json!("2011-01-25"),
+                "2011-01-26",
+            ),
+            (
+                json!({"audit": "quantile", "column": "n", "rank": 0.9}),
+                json!(905),
+                json!(880),
+                "899.5 (between 889.5 and 909.5)",
+            ),
+            (
+                json!({"audit": "quantile", "column": "day", "rank": 0.5}),
+                json!("2012-06-01"),
+                json!("2012-05-01"),
+                "2012-06-08 (between 2012-05-29 and 2012-06-18)",
+            ),
+            (json!({"audit": "length_min", "column": "s"}), json!(2), json!(1), "2 characters"),
+            (
+                json!({"audit": "length_mean", "column": "s"}),
+                json!(3.5),
+                json!(3.4),
+                "3.5 characters",
+            ),
+            (
+                json!({"audit": "true_share", "column": "ok"}),
+                json!(0.25),
+                json!(0.2),
+                "0.25 (750 of 1,000 are false)",
+            ),
+            (
+                json!({"audit": "heaviest", "column": "s"}),
+                json!(0.6),
+                json!(0.5),
+                "0.6 (\"UA\": 600 of 1,000)",
+            ),
+            (
+                json!({"audit": "heaviest_partition"}),
+                json!(0.9),
+                json!(0.89),
+                "0.9 (2013-06-03: 900 of 1,000 rows)",
+            ),
+        ] {
+            let mut passes = audit.clone();
+            passes["min"] = min;
+            let mut fails = audit;
+            fails["max"] = max;
+            let (passed, failed) = (object.one(passes, vec![]), object.one(fails, vec![]));
+            assert_eq!(passed.state, AuditState::Passed, "{passed:?}");
+            assert_eq!(failed.state, AuditState::Failed, "{failed:?}");
+            assert!(failed.holds() && !passed.holds());
+            assert_eq!((passed.found.as_str(), failed.found.as_str()), (found, found));
+        }
+    }
+
+    #[test]
+    fn rows_that_were_tested_are_shares_with_a_sample() {
+        let mut object = object();
+        let failures = vec!["row 7".to_owned()];
+        object.tallies = [("it".to_owned(), Tally { tested: 400, passed: 396, failures })].into();
+        let audit = json!({"audit": "share", "where": "n > 0", "min": 0.995, "severity": "warn"});
+        let result = object.one(audit, vec![]);
+        assert_eq!(result.found, "0.99 (4 of 400 rows fail)");
+        assert_eq!(
+            (result.value, result.sample.as_slice()),
+            (Some(0.99), ["row 7".to_owned()].as_slice())
+        );
+        assert!(result.state == AuditState::Failed && !result.holds(), "a warning holds nothing");
+        let passed = object.one(json!({"audit": "share", "where": "n > 0", "min": 0.99}), vec![]);
+        assert!(passed.state == AuditState::Passed && passed.sample.is_empty());
+        object.tallies.clear();
+        let unseen = object.one(json!({"audit": "share", "where": "n > 0"}), vec![]);
+        assert!(unseen.state == AuditState::NotProven && unseen.holds());
+        object.tallies = [("it".to_owned(), Tally::default())].into();
+        let empty = object.one(json!({"audit": "share", "where": "n > 0"}), vec![]);
+        assert_eq!((empty.state, empty.found.as_str()), (AuditState::Passed, "no values"));
+    }
+
+    #[test]
+    fn keys_are_unique_or_not_or_not_proven() {
+        let mut object = object();
+        let audit = |column: &str| json!({"audit": "unique", "columns": ["n", column]});
+        let mut result = |found: Option<Uniqueness>, column: &str| {
+            object.keys = found.map(|f| ("it".to_owned(), f)).into_iter().collect();
+            object.one(audit(column), vec![])
+        };
+        let twice = || Uniqueness::Duplicates { rows: 12, sample: vec!["7, UA".to_owned()] };
+        assert_eq!(result(Some(Uniqueness::Unique), "s").state, AuditState::Passed);
+        let failed = result(Some(twice()), "s");
+        assert_eq!(failed.found, "12 of 1,000 rows repeat an earlier one");
+        assert!(failed.holds() && failed.sample == ["7, UA"]);
+        assert!(result(Some(twice()), "mail").sample.is_empty(), "classified");
+        let unknown = result(Some(Uniqueness::NotProven("too many keys".to_owned())), "s");
+        assert_eq!(
+            (unknown.state, unknown.found.as_str()),
+            (AuditState::NotProven, "too many keys")
+        );
+        assert!(unknown.holds() && result(None, "s").holds());
+    }
+
+    #[test]
+    fn aggregates_hold_exactly_and_say_what_they_are() {
+        let object = object();
+        let result = |text: &str| object.one(json!({"audit": "aggregate", "where": text}), vec![]);
+        let failed = result("sum(paid) <= 90000000000000000 or count(x) = rows()");
+        assert_eq!(failed.state, AuditState::Failed);
+        let found = "sum(paid) is 90000000000000000.01, count(x) is 810, rows() is 1000";
+        assert_eq!(failed.found, found);
+        for text in [
+            "sum(paid) = 90000000000000000.01 and nulls(x) < 0.2 * rows()",
+            "max(at) - min(at) = interval 'PT23H' and min(day) > date '2011-01-25'",
+            "stddev(paid) = 2 and mean(paid) > 12 and max(paid) < 100 and distinct(s) = 400",
+        ] {
+            assert_eq!(result(text).state, AuditState::Passed, "{text}: {}", result(text).found);
+        }
+    }
+
+    #[test]
+    fn what_has_no_values_fails_nothing_and_what_is_not_known_is_not_proven() {
+        let empty = Object::of(profile(
+            MONDAY,
+            1000,
+            vec![column("x", 0, 1000), column("n", 1000, 0), column("s", 0, 0)],
+        ));
+        for audit in [
+            json!({"audit": "minimum", "column": "x", "min": 5}),
+            json!({"audit": "mean", "column": "x", "min": 5}),
+            json!({"audit": "quantile", "column": "x", "rank": 0.5, "min": 5}),
+            json!({"audit": "length_max", "column": "s", "max": 1}),
+            json!({"audit": "heaviest", "column": "x", "max": 0.1}),
+            json!({"audit": "aggregate", "where": "max(x) > 5"}),
+        ] {
+            let result = empty.one(audit, vec![]);
+            assert_eq!(result.state, AuditState::Passed, "{result:?}");
+        }
+        for audit in [
+            json!({"audit": "minimum", "column": "n", "min": 5}),
+            json!({"audit": "quantile", "column": "n", "rank": 0.5, "min": 5}),
+            json!({"audit": "heaviest", "column": "n", "max": 0.1}),
+            json!({"audit": "completeness", "column": "day", "min": 0.1}),
+            json!({"audit": "aggregate", "where": "max(n) > 5 and count(n) > 1"}),
+            json!({"audit": "aggregate", "where": "count(ok) > 5"}),
+        ] {
+            let result = empty.one(audit, vec![]);
+            assert!(result.state == AuditState::NotProven && result.holds(), "{result:?}");
+        }
+        let completeness = json!({"audit": "completeness", "column": "x", "min": 0.1});
+        assert_eq!(empty.one(completeness, vec![]).found, "0 (1,000 of 1,000 are null)");
+    }
+
+    #[test]
+    fn freshness_is_measured_from_the_landing() {
+        let object = object();
+        let result = |age: &str| object.one(json!({"audit": "freshness", "max_age": age}), vec![]);
+        // Landed an hour after the day's end; its newest event is the midnight that began it.
+        assert_eq!(result("PT25H").found, "2013-06-03T00:00:00Z, 25h before the landing");
+        assert_eq!(result("PT25H").state, AuditState::Passed);
+        assert_eq!(result("PT24H").state, AuditState::Failed);
+    }
+
+    /// Rows of a day by a week's pattern, with a little noise.
+    fn usual(day: i64) -> u64 {
+        let noise = u64::try_from((day * 7919).rem_euclid(41)).unwrap();
+        match day.rem_euclid(7) {
+            // 1970-01-01 was a Thursday.
+            2 => 300 + noise,
+            3 => 150 + noise,
+            _ => 1000 + noise,
+        }
+    }
+
+    fn days_before(day: i64, days: i64) -> Vec<PastFile> {
+        (1..=days).map(|back| past(profile(day - back, usual(day - back), vec![]))).collect()
+    }
+
+    fn volume(day: i64, rows: u64, history: Vec<PastFile>, audit: Json) -> AuditResult {
+        let mut all = json!({"audit": "volume", "min": 0.7, "max": 1.4});
+        all.as_object_mut().unwrap().extend(audit.as_object().unwrap().clone());
+        Object::of(profile(day, rows, vec![])).one(all, history)
+    }
+
+    #[test]
+    fn a_week_with_its_weekend_does_not_alarm() {
+        for day in MONDAY..MONDAY + 28 {
+            let result = volume(day, usual(day), days_before(day, 60), json!({}));
+            assert_eq!(result.state, AuditState::Passed, "{result:?}");
+        }
+        // Against all days alike, a Sunday would.
+        let sunday = MONDAY + 6;
+        let all = json!({"season": "none"});
+        let alarm = volume(sunday, usual(sunday), days_before(sunday, 60), all);
+        assert_eq!(alarm.state, AuditState::Failed, "{alarm:?}");
+    }
+
+    #[test]
+    fn half_the_rows_alarm_on_any_day() {
+        for day in MONDAY..MONDAY + 7 {
+            let rows = usual(day) / 2;
+            let result = volume(day, rows, days_before(day, 60), json!({}));
+            assert_eq!(result.state, AuditState::Failed, "{result:?}");
+            let twice = volume(day, usual(day) * 2, days_before(day, 60), json!({}));
+            assert_eq!(twice.state, AuditState::Failed, "{twice:?}");
+        }
+        let monday = volume(MONDAY, 500, days_before(MONDAY, 60), json!({}));
+        assert!(monday.found.starts_with("0.4"), "{}", monday.found);
+        assert!(
+            monday.found.contains("(500 rows; the median of 8 past files is 10"),
+            "{}",
+            monday.found
+        );
+    }
+
+    #[test]
+    fn one_odd_day_in_the_past_does_not_alarm_a_week_later() {
+        let mut history = days_before(MONDAY, 60);
+        for file in history.iter_mut().filter(|f| f.main_day == Some(MONDAY - 7)) {
+            file.rows = 1;
+        }
+        assert_eq!(volume(MONDAY, usual(MONDAY), history, json!({})).state, AuditState::Passed);
+    }
+
+    #[test]
+    fn too_short_a_past_gives_no_verdict() {
+        let three_weeks = volume(MONDAY, 1, days_before(MONDAY, 27), json!({}));
+        assert_eq!(three_weeks.state, AuditState::NoHistory);
+        assert!(!three_weeks.holds());
+        let found = "3 past files of the same weekday: it is judged from 4 on";
+        assert_eq!(three_weeks.found, found);
+        let enough = volume(MONDAY, 1, days_before(MONDAY, 28), json!({}));
+        assert_eq!(enough.state, AuditState::Failed);
+        let sooner = volume(MONDAY, 1, days_before(MONDAY, 7), json!({"min_history": 1}));
+        assert_eq!(sooner.state, AuditState::Failed);
+    }
+
+    #[test]
+    fn a_difference_below_the_floor_never_fails() {
+        let few = |rows| -> Vec<PastFile> {
+            (1..=8).map(|week| past(profile(MONDAY - 7 * week, rows, vec![]))).collect()
+        };
+        // By chance, four rows may as well be one.
+        assert_eq!(volume(MONDAY, 1, few(4), json!({})).state, AuditState::Passed);
+        assert_eq!(volume(MONDAY, 1, few(4), json!({"floor": 0})).state, AuditState::Failed);
+        assert_eq!(volume(MONDAY, 500, few(1000), json!({"floor": 501})).state, AuditState::Passed);
+        assert_eq!(volume(MONDAY, 500, few(1000), json!({"floor": 500})).state, AuditState::Failed);
+    }
+
+    #[test]
+    fn files_of_many_days_are_compared_with_their_like() {
+        let month = |first: i64, rows: u64| {
+            let days = (first..first + 30).map(|day| (day, rows / 30)).collect();
+            let events = Events { step: EventStep::Day, rows: days };
+            assert_eq!(main_day(&events), None);
+            events
+        };
+        let files = (1..=6).map(|n| PastFile {
+            landed_at: landed(MONDAY - 30 * n),
+            rows: 30_000,
+            main_day: main_day(&month(MONDAY - 30 * n, 30_000)),
+            profile: None,
+        });
+        let history: Vec<_> = days_before(MONDAY, 60).into_iter().chain(files).collect();
+        let seen_profile = Profile { events: month(MONDAY, 12_000), ..Profile::default() };
+        let seen = Seen {
+            profile: &seen_profile,
+            coverage: Coverage { rows_read: 12_000, rows_accepted: 12_000, ..Coverage::default() },
+            tallies: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            partitions: BTreeMap::new(),
+            event_range: None,
+            landed_at: landed(MONDAY),
+        };
+        let contract = contract(json!([{"id": "v", "audit": "volume", "min": 0.5}]));
+        let results = judge(&contract, &seen, &History { files: history });
+        let found: Vec<_> = results.iter().map(|r| r.found.as_str()).collect();
+        assert_eq!(found, ["0.4 (12,000 rows; the median of 6 past files is 30000)"]);
+    }
+
+    #[test]
+    fn a_days_file_has_a_main_day_in_every_time_zone() {
+        for offset in -14..=14 {
+            let hours = (0..24)
+                .map(|hour| (MONDAY * 24 + hour + offset, 10 + u64::try_from(hour).unwrap()));
+            let events = Events { step: EventStep::Hour, rows: hours.collect() };
+            let day = main_day(&events).unwrap();
+            assert!((MONDAY - 1..=MONDAY + 1).contains(&day), "{offset}");
+        }
+        assert_eq!(main_day(&Events::default()), None);
+    }
+
+    #[test]
+    fn history_is_as_deep_as_the_audits_look() {
+        let volume =
+            json!({"id": "v", "audit": "volume", "min": 0.5, "history": 4, "season": "none"});
+        let drift = json!({"id": "d", "audit": "drift", "column": "s", "by": "psi", "max": 1});
+        assert_eq!(History::depth(&contract(json!([volume.clone()]))), 4);
+        assert_eq!(History::depth(&contract(json!([volume, drift]))), 56);
+        assert_eq!(
+            History::depth(&contract(json!([{"id": "r", "audit": "row_count", "min": 1}]))),
+            0
+        );
+    }
+
+    /// The same day of some weeks before, each with that column.
+    fn weeks(of: impl Fn(i64) -> ColumnProfile) -> Vec<PastFile> {
+        (1..=8).map(|week| past(profile(MONDAY - 7 * week, 1000, vec![of(week)]))).collect()
+    }
+
+    fn drift(by: &str, max: f64, now: ColumnProfile, past: Vec<PastFile>) -> AuditResult {
+        let audit = json!({"audit": "drift", "column": now.path, "by": by, "max": max});
+        Object::of(profile(MONDAY, 1000, vec![now])).one(audit, past)
+    }
+
+    /// A thousand numbers around some place, spread by some width.
+    fn around(place: f64, width: f64, seed: i64) -> ColumnProfile {
+        let mut state = u64::try_from(seed).unwrap().wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            float(state >> 11) / float(1 << 53)
+        };
+        numbers("n", (0..1000).map(|_| place + width * (next() + next() + next() - 1.5)))
+    }
+
+    #[test]
+    fn the_same_distribution_has_not_drifted_and_another_has() {
+        let past = || weeks(|week| around(100.0, 20.0, week));
+        for by in ["psi", "quantiles"] {
+            let same = drift(by, 0.1, around(100.0, 20.0, 99), past());
+            assert_eq!(same.state, AuditState::Passed, "{same:?}");
+            for moved in [around(108.0, 20.0, 99), around(100.0, 40.0, 99)] {
+                let moved = drift(by, 0.1, moved, past());
+                assert_eq!(moved.state, AuditState::Failed, "{moved:?}");
+                assert!(!moved.sample.is_empty());
+            }
+        }
+        let mean = drift("mean", 0.05, around(108.0, 20.0, 99), past());
+        assert_eq!(mean.state, AuditState::Failed, "{mean:?}");
+        assert_eq!(drift("mean", 0.1, around(108.0, 20.0, 99), past()).state, AuditState::Passed);
+    }
+
+    #[test]
+    fn values_that_are_few_are_compared_one_by_one() {
+        let s = |counts: &[(&str, u64)]| ColumnProfile {
+            top: top(counts),
+            ..column("s", counts.iter().map(|(_, n)| n).sum(), 0)
+        };
+        let past = || weeks(|_| s(&[("UA", 600), ("AA", 400)]));
+        let same = drift("psi", 0.1, s(&[("UA", 580), ("AA", 420)]), past());
+        assert_eq!(same.state, AuditState::Passed, "{same:?}");
+        let other = drift("psi", 0.1, s(&[("UA", 400), ("AA", 300), ("new", 300)]), past());
+        assert_eq!(other.state, AuditState::Failed, "{other:?}");
+        assert!(other.sample[0].starts_with("\"new\": "), "{other:?}");
+        let ok = |trues| ColumnProfile { trues: Some(trues), ..column("ok", 1000, 0) };
+        let past = || weeks(|_| ok(500));
+        assert_eq!(drift("psi", 0.1, ok(510), past()).state, AuditState::Passed);
+        assert_eq!(drift("psi", 0.1, ok(900), past()).state, AuditState::Failed);
+    }
+
+    #[test]
+    fn a_cut_list_of_rare_values_has_not_drifted() {
+        // Of four thousand tail numbers other ones are the most frequent every day.
+        let tails = |day: i64| {
+            let counts: Vec<_> =
+                (0..20).map(|n| (format!("N{}", (day * 37 + n * 11) % 4000), 3)).collect();
+            let counts: Vec<_> = counts.iter().map(|(v, n)| (v.as_str(), *n)).collect();
+            ColumnProfile { top: top(&counts), ..column("s", 1000, 0) }
+        };
+        let result = drift("psi", 0.05, tails(99), weeks(tails));
+        assert_eq!(result.state, AuditState::Passed, "{result:?}");
+        // One that was rare and is a third of all now is seen.
+        let mut heavy = tails(99);
+        heavy.top.values.insert(0, Frequent { value: "N0".to_owned(), count: 330 });
+        assert_eq!(drift("psi", 0.05, heavy, weeks(tails)).state, AuditState::Failed);
+    }
+
+    #[test]
+    fn nulls_drift_by_their_share_and_few_values_not_at_all() {
+        let x = |values, nulls| column("x", values, nulls);
+        let past = || weeks(|_| x(950, 50));
+        assert_eq!(drift("nulls", 0.1, x(900, 100), past()).state, AuditState::Passed);
+        let more = drift("nulls", 0.1, x(800, 200), past());
+        assert_eq!((more.state, more.sample[0].as_str()), (AuditState::Failed, "0.05 → 0.2"));
+        let few = drift("nulls", 0.1, x(0, 40), past());
+        assert_eq!(few.state, AuditState::NoHistory);
+        let found = "40 values here and 8,000 in 8 past files: it is judged from 500 on";
+        assert_eq!(few.found, found);
+        // A column that the past does not have is new.
+        let new = drift("nulls", 0.1, x(900, 100), days_before(MONDAY, 60));
+        assert_eq!(new.state, AuditState::NoHistory);
+    }
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.5, "0.5"),
+            (1.0 / 3.0, "0.333333"),
+            (1234.0, "1234"),
+            (123_456_789.0, "123456789"),
+            (0.000_123_4, "0.0001234"),
+            (-2.50, "-2.5"),
+            (1e300, "1.000e300"),
+        ] {
+            assert_eq!(figure(value), text);
+        }
+        assert_eq!(
+            (count(7), count(1000), count(1_234_567)),
+            ("7".into(), "1,000".into(), "1,234,567".into())
+        );
     }
 }

@@ -18,7 +18,7 @@ use sluicegate_contract::audits::AuditMeasure;
 use sluicegate_contract::check::texts;
 use sluicegate_contract::expr::{Comparison, Expr, Literal, Operator, Value};
 use sluicegate_contract::time::MICROS_PER_DAY;
-use sluicegate_contract::{Contract, Datum, Format, Lineage, Num, Pattern, pointer};
+use sluicegate_contract::{Contract, Format, Lineage, Num, Pattern, pointer};
 
 /// Failures of one test that are kept.
 const SAMPLE: usize = 5;
@@ -199,11 +199,18 @@ impl Test {
     }
 }
 
-/// A value for a message.
+/// A value for a message, as JSON has it.
 fn shown(array: &ArrayRef, row: usize) -> String {
-    let text = match array.as_string_opt::<i32>() {
-        Some(texts) => Datum::Text(Cow::Borrowed(texts.value(row))).to_string(),
-        None => arrow::util::display::array_value_to_string(array, row).unwrap_or_default(),
+    let text = match (cell(array, row), array.data_type()) {
+        (Some(Value::Time(micros)), DataType::Date32) => {
+            let day = i32::try_from(micros.div_euclid(MICROS_PER_DAY)).unwrap_or_default();
+            Literal::Date(day).shown()
+        }
+        (Some(Value::Time(micros)), _) => Literal::Timestamp(micros).shown(),
+        (Some(Value::Text(text)), _) => Literal::Text(text).shown(),
+        (Some(Value::Number(number)), _) => number.to_string(),
+        (Some(Value::Double(double)), _) => double.to_string(),
+        _ => String::new(),
     };
     match text.char_indices().nth(SHOWN) {
         None => text,
@@ -1043,6 +1050,8 @@ mod tests {
             {"id": "day", "audit": "coverage", "column": "day", "values": ["1970-01-02", "1971-01-02"]},
             {"id": "at", "audit": "coverage", "column": "at", "values": ["1970-01-01T00:00:07Z"]},
             {"id": "many", "audit": "allowed_values", "column": "i", "values": many},
+            {"id": "days", "audit": "allowed_values", "column": "day", "values": ["1970-01-02"]},
+            {"id": "times", "audit": "allowed_values", "column": "at", "values": ["1970-01-01T00:00:00Z"]},
         ]);
         let all = tallies(audits, &[batch(&rows, 1)]);
         let came_to = |id: &str| (all[id].passed, all[id].failures.join(","));
@@ -1052,6 +1061,8 @@ mod tests {
         assert_eq!(came_to("day"), (1, "1971-01-02".to_owned()));
         assert_eq!(came_to("at"), (1, String::new()));
         assert_eq!(came_to("many"), (49, "row 50: 49".to_owned()));
+        assert_eq!(all["days"].failures[0], "row 1: 1970-01-01");
+        assert_eq!(all["times"].failures[0], "row 2: 1970-01-01T00:00:01Z");
     }
 
     #[test]
