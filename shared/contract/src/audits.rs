@@ -290,7 +290,7 @@ impl fmt::Display for AuditRule {
                 write!(f, "share of {column} that is of format {} {bounds}", format.name())
             }
             M::TrueShare { column } => write!(f, "share of {column} that is true {bounds}"),
-            M::Share { condition } => write!(f, "share of rows where {condition} {bounds}"),
+            M::Share { condition } => write!(f, "share of rows where ({condition}) {bounds}"),
             M::Aggregate { condition } => condition.fmt(f),
             M::Freshness { max_age } => {
                 write!(f, "newest event at most {max_age:#} before the landing")
@@ -909,7 +909,7 @@ mod tests {
             ),
             (
                 json!({"audit": "share", "where": "(salary>0 OR ok)"}),
-                "share of rows where salary > 0 or ok ≥ 1",
+                "share of rows where (salary > 0 or ok) ≥ 1",
             ),
             (
                 json!({"audit": "aggregate", "where": "nulls(salary) < 0.1 * rows()"}),
