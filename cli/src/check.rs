@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     /// Bad rows that are shown of a file
     #[arg(long, default_value_t = 5)]
     show: usize,
-    /// CSV or JSON Lines, plain, gzip or zstd; - is standard input
+    /// CSV or JSON Lines, plain, gzip or zstd, or Parquet; - is standard input
     #[arg(required = true)]
     files: Vec<PathBuf>,
 }
@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     for path in &arguments.files {
         let mut bad =
             FirstBad { contract: rules.contract(), limit: arguments.show, rows: Vec::new() };
-        let audit = audit(input::open(path)?, &rules, &mut bad)
+        let audit = audit(input::open(path)?, &rules, &input::scratch(), &mut bad)
             .map_err(|e| format!("{}: {e}", path.display()))?;
         let checked = Checked { file: path.clone(), audit, first_bad_rows: bad.rows };
         if arguments.json {
@@ -184,7 +184,7 @@ fn context(contract: &Contract, header: &[u8], row: &BadRow<'_>) -> Vec<String> 
                 position
                     .and_then(|p| csv_cells(row.bytes, csv.delimiter, csv.quote).get(p).cloned())
             }
-            RowFormat::Jsonl(_) => json_name(&line, column),
+            RowFormat::Jsonl(_) | RowFormat::Parquet(_) => json_name(&line, column),
         };
         let Some(place) = place else { continue };
         first = first.min(place.start);

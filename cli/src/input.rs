@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use sluicegate_audit::Scratch;
 use sluicegate_contract::{Contract, Version};
 
 use crate::Failure;
@@ -14,6 +15,11 @@ pub(crate) fn open(path: &Path) -> Result<Box<dyn Read + Send>, Failure> {
         return Ok(Box::new(io::stdin()));
     }
     Ok(Box::new(File::open(path).map_err(|e| format!("{}: {e}", path.display()))?))
+}
+
+/// Room for files that are not read from their beginning: as much as there is.
+pub(crate) fn scratch() -> Scratch {
+    Scratch { folder: std::env::temp_dir(), limit: u64::MAX }
 }
 
 /// A contract's document, as far as one is read at all.

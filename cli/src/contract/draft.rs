@@ -82,6 +82,9 @@ fn format_of(arguments: &Infer) -> Result<SourceFormat, Failure> {
     let mut reader = BufReader::with_capacity(HEAD, unpacked(input::open(first)?)?);
     let head = reader.fill_buf()?;
     let line = head.split(|b| *b == b'\n').next().unwrap_or_default();
+    if head.starts_with(b"PAR1") {
+        return Ok(SourceFormat::Parquet);
+    }
     if line.trim_ascii_start().first() == Some(&b'{') {
         return Ok(SourceFormat::Jsonl);
     }
@@ -103,6 +106,7 @@ fn drafted(arguments: &Infer, format: SourceFormat) -> Result<Draft, Failure> {
                 cells(reader, *delimiter, arguments.rows, &mut draft)
             }
             SourceFormat::Jsonl => lines(reader, arguments.rows, &mut draft),
+            SourceFormat::Parquet => Err("a draft is not made from Parquet".into()),
         };
         read.map_err(|e| format!("{}: {e}", path.display()))?;
     }
@@ -193,7 +197,7 @@ fn of_files(contract: &Path, files: &[PathBuf]) -> Result<(Value, Vec<Amendment>
     let rules = Rules::new(version.contract()?, &version, "", now);
     let mut found = Vec::with_capacity(files.len());
     for path in files {
-        let audited = audit(input::open(path)?, &rules, &mut Nowhere)
+        let audited = audit(input::open(path)?, &rules, &input::scratch(), &mut Nowhere)
             .map_err(|e| format!("{}: {e}", path.display()))?;
         found.push((audited.verdict.coverage().rows_read, audited.amendments));
     }

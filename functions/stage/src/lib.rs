@@ -256,11 +256,13 @@ impl Stage {
         let (meta, pump, reader) = source::open(lake, key, ambient, until).await?;
         let rules =
             Rules::new(contract.0.clone(), &contract.1, raw_id.as_str(), raw_id.landed_at());
-        let (folder, room) = (folder.to_owned(), self.scratch.for_files());
+        let (room, limit) = (self.scratch.for_files(), self.scratch.for_audit());
+        let folder = folder.to_owned();
         let (sender, mut closed) = mpsc::channel(1);
         let work = tokio::task::spawn_blocking(move || {
+            let scratch = sluicegate_audit::Scratch { folder: folder.clone(), limit };
             let mut sink = sink::LocalSink::new(folder, rules.schema().clone(), sender, room);
-            let audited = audit(reader, &rules, &mut sink)?;
+            let audited = audit(reader, &rules, &scratch, &mut sink)?;
             let rest = sink.finish().map_err(AuditError::Sink)?;
             Ok::<_, AuditError>((audited, rest))
         });

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use serde_json::{Value, json};
-use sluicegate_audit::{Accepted, BadRow, Outcome, Rules, Sink, audit};
+use sluicegate_audit::{Accepted, BadRow, Outcome, Rules, Scratch, Sink, audit};
 use sluicegate_contract::check::{Vector, suspects};
 use sluicegate_contract::{RowFormat, Version};
 
@@ -69,8 +69,9 @@ fn main() {
     let landed = "2026-01-01T00:00:00Z".parse().unwrap();
     let rules = Rules::new(contract.clone(), &version, "20260101T000000Z-bench", landed);
 
+    let scratch = Scratch { folder: std::env::temp_dir(), limit: u64::MAX };
     let mut kept = Rows { keep: true, ..Rows::default() };
-    let found = audit(bytes.as_slice(), &rules, &mut kept).unwrap();
+    let found = audit(bytes.as_slice(), &rules, &scratch, &mut kept).unwrap();
     assert_eq!(found.verdict.outcome(), Outcome::Publish, "{:?}", found.verdict);
     let rows = kept.accepted;
     let chunks: Vec<(usize, Vec<Vector>)> = kept
@@ -94,7 +95,7 @@ fn main() {
     });
     let whole = median(runs, rows, || {
         let mut sink = Rows::default();
-        black_box(audit(bytes.as_slice(), &rules, &mut sink).unwrap());
+        black_box(audit(bytes.as_slice(), &rules, &scratch, &mut sink).unwrap());
     });
     let mut report = json!({"rows": rows, "check": check, "whole": whole});
     if matches!(contract.format, RowFormat::Jsonl(_)) && !alone {

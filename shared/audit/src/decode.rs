@@ -70,7 +70,7 @@ pub(crate) struct Chunk {
     /// What the contract does not know, where it is kept: a JSON object a row.
     pub(crate) extra: Option<ArrayRef>,
     pub(crate) rows: usize,
-    /// Offset of `bytes` in the unpacked object.
+    /// Offset of `bytes` in the unpacked object; of Parquet, that of the rows' row group.
     pub(crate) offset: u64,
     pub(crate) bytes: Vec<u8>,
     /// Where each row lies in `bytes`, its line end left out.
@@ -104,6 +104,8 @@ impl Chunk {
 pub(crate) enum DecodeError {
     /// The reader failed; whether it is the source's fault, its progress says.
     Io(std::io::Error),
+    /// What must be at hand as a file could not be kept as one, or not be read again.
+    Scratch(std::io::Error),
     /// The bytes cannot be read as the contract says.
     Unreadable(Reason),
     /// A column does not fit together, which is ours to mend: nothing is made of the object.
@@ -126,6 +128,11 @@ impl From<std::io::Error> for DecodeError {
 pub(crate) trait Decoder {
     /// The next rows; `None` at the end.
     fn next_chunk(&mut self) -> Result<Option<Chunk>, DecodeError>;
+
+    /// A row of the last chunk as it was written, or as JSON where it has no bytes of its own.
+    fn original<'c>(&'c self, chunk: &'c Chunk, row: usize) -> Cow<'c, [u8]> {
+        Cow::Borrowed(chunk.row(row))
+    }
 
     /// A row as it was written, from its bytes.
     fn datum<'a>(&self, row: &'a [u8]) -> Result<Datum<'a>, RowFault>;

@@ -13,7 +13,7 @@ use sluicegate_contract::audits::{
     AuditMeasure, AuditRule, Baseline, Bounds, DriftBy, LengthOf, Season, Statistic,
 };
 use sluicegate_contract::expr::{Aggregate, Expr, Literal, Value};
-use sluicegate_contract::profile::{ColumnProfile, EventStep, Events, Profile};
+use sluicegate_contract::profile::{ColumnProfile, Profile};
 use sluicegate_contract::time::{MICROS_PER_DAY, date, date_time};
 use sluicegate_contract::{
     AuditResult, AuditState, Contract, Coverage, Field, Grain, Num, Type, pointer,
@@ -21,6 +21,7 @@ use sluicegate_contract::{
 
 use crate::digest::Digest;
 use crate::rowtest::Tally;
+use crate::unique::Uniqueness;
 
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
 /// Values that both sides of a drift must have, where the contract does not say.
@@ -34,7 +35,7 @@ const SAMPLE: usize = 3;
 
 /// What was seen of one object.
 #[derive(Clone, Debug)]
-pub struct Seen<'a> {
+pub(crate) struct Facts<'a> {
     /// Of its accepted rows.
     pub profile: &'a Profile,
     pub coverage: Coverage,
@@ -47,19 +48,6 @@ pub struct Seen<'a> {
     /// First and last event of the accepted rows, in microseconds since 1970.
     pub event_range: Option<(i64, i64)>,
     pub landed_at: Timestamp,
-}
-
-/// Whether rows are told apart by some columns.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Uniqueness {
-    Unique,
-    /// So many rows have the values of an earlier one; a few of those values.
-    Duplicates {
-        rows: u64,
-        sample: Vec<String>,
-    },
-    /// Why that is not known.
-    NotProven(String),
 }
 
 /// What was published of the dataset before.
@@ -75,7 +63,7 @@ pub struct PastFile {
     pub landed_at: Timestamp,
     /// That were published of it.
     pub rows: u64,
-    /// The [`main_day`] of its events.
+    /// [`Events::main_day`]
     pub main_day: Option<i64>,
     pub profile: Option<Profile>,
 }
@@ -92,24 +80,8 @@ impl History {
     }
 }
 
-/// The day since 1970 on which at least half of the rows happened. A day's file has one in every time zone; a file of
-/// many days has none.
-pub fn main_day(events: &Events) -> Option<i64> {
-    let mut days: BTreeMap<i64, u64> = BTreeMap::new();
-    for (step, rows) in &events.rows {
-        let day = match events.step {
-            EventStep::Hour => step.div_euclid(24),
-            EventStep::Day => *step,
-        };
-        *days.entry(day).or_default() += rows;
-    }
-    let all: u64 = days.values().sum();
-    // Of two halves the earlier.
-    days.into_iter().find(|(_, rows)| rows.saturating_mul(2) >= all).map(|(day, _)| day)
-}
-
 /// The results of all audits of a contract.
-pub fn judge(contract: &Contract, seen: &Seen<'_>, history: &History) -> Vec<AuditResult> {
+pub(crate) fn judge(contract: &Contract, seen: &Facts<'_>, history: &History) -> Vec<AuditResult> {
     let judge = Judge { contract, seen, history };
     contract.audits.iter().map(|rule| judge.result(rule)).collect()
 }
@@ -150,7 +122,7 @@ impl Answer {
 
 struct Judge<'a> {
     contract: &'a Contract,
-    seen: &'a Seen<'a>,
+    seen: &'a Facts<'a>,
     history: &'a History,
 }
 
@@ -351,7 +323,7 @@ impl<'a> Judge<'a> {
             let day = if timed { main_day } else { Some(landed) };
             day.map(|day| day.rem_euclid(7))
         };
-        let own = weekday(self.seen.landed_at, main_day(&self.seen.profile.events));
+        let own = weekday(self.seen.landed_at, self.seen.profile.events.main_day());
         self.history.files.iter().filter(move |file| {
             season == Season::None || weekday(file.landed_at, file.main_day) == own
         })
@@ -894,6 +866,8 @@ fn figure(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sluicegate_contract::profile::{EventStep, Events};
+
     use super::*;
     use serde_json::{Value as Json, json};
     use sluicegate_contract::profile::{Distinct, Frequent, Lengths, Quantiles, Top};
@@ -961,7 +935,7 @@ mod tests {
     }
 
     fn past(profile: Profile) -> PastFile {
-        let main_day = main_day(&profile.events);
+        let main_day = profile.events.main_day();
         let landed_at = landed(main_day.unwrap());
         PastFile { landed_at, rows: profile.rows, main_day, profile: Some(profile) }
     }
@@ -976,7 +950,7 @@ mod tests {
 
     impl Object {
         fn of(profile: Profile) -> Self {
-            let day = main_day(&profile.events).unwrap() * MICROS_PER_DAY;
+            let day = profile.events.main_day().unwrap() * MICROS_PER_DAY;
             Self {
                 profile,
                 tallies: BTreeMap::new(),
@@ -988,14 +962,14 @@ mod tests {
 
         fn judged(&self, audits: Json, history: Vec<PastFile>) -> Vec<AuditResult> {
             let rows = self.profile.rows;
-            let seen = Seen {
+            let seen = Facts {
                 profile: &self.profile,
                 coverage: Coverage { rows_read: rows, rows_accepted: rows, ..Coverage::default() },
                 tallies: self.tallies.clone(),
                 keys: self.keys.clone(),
                 partitions: self.partitions.clone(),
                 event_range: self.event_range,
-                landed_at: landed(main_day(&self.profile.events).unwrap()),
+                landed_at: landed(self.profile.events.main_day().unwrap()),
             };
             judge(&contract(audits), &seen, &History { files: history })
         }
@@ -1331,18 +1305,18 @@ mod tests {
         let month = |first: i64, rows: u64| {
             let days = (first..first + 30).map(|day| (day, rows / 30)).collect();
             let events = Events { step: EventStep::Day, rows: days };
-            assert_eq!(main_day(&events), None);
+            assert_eq!(events.main_day(), None);
             events
         };
         let files = (1..=6).map(|n| PastFile {
             landed_at: landed(MONDAY - 30 * n),
             rows: 30_000,
-            main_day: main_day(&month(MONDAY - 30 * n, 30_000)),
+            main_day: month(MONDAY - 30 * n, 30_000).main_day(),
             profile: None,
         });
         let history: Vec<_> = days_before(MONDAY, 60).into_iter().chain(files).collect();
         let seen_profile = Profile { events: month(MONDAY, 12_000), ..Profile::default() };
-        let seen = Seen {
+        let seen = Facts {
             profile: &seen_profile,
             coverage: Coverage { rows_read: 12_000, rows_accepted: 12_000, ..Coverage::default() },
             tallies: BTreeMap::new(),
@@ -1363,10 +1337,10 @@ mod tests {
             let hours = (0..24)
                 .map(|hour| (MONDAY * 24 + hour + offset, 10 + u64::try_from(hour).unwrap()));
             let events = Events { step: EventStep::Hour, rows: hours.collect() };
-            let day = main_day(&events).unwrap();
+            let day = events.main_day().unwrap();
             assert!((MONDAY - 1..=MONDAY + 1).contains(&day), "{offset}");
         }
-        assert_eq!(main_day(&Events::default()), None);
+        assert_eq!(Events::default().main_day(), None);
     }
 
     #[test]

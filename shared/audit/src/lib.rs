@@ -1,14 +1,16 @@
 //! The audit: bytes in; checked batches, quarantined rows and a verdict out, in one pass.
 //!
-//! [`audit`] reads an object's bytes as its contract says they are written, checks every row, hands accepted rows to a
-//! [`Sink`] as Arrow batches, one partition each, and bad ones as their original bytes with every rule they broke.
+//! [`read`] reads an object's bytes as its contract says they are written, checks every row, hands accepted rows to a
+//! [`Sink`] as Arrow batches, one partition each, and bad ones as their original bytes with every rule they broke. What
+//! it has seen is judged by the contract's audits and by what was published before ([`Seen::judge`]).
 //!
 //! Guarantees: rows accepted + rows quarantined = rows read (AUD-1); the same bytes under the same rules give the same
 //! batches, however the input was cut into reads (REP-1); memory depends on the longest row, not on the object.
 //!
 //! It fails in two ways only: [`AuditError::Source`] when the bytes could not be read to their end, and
 //! [`AuditError::Sink`] when what came out could not be kept. Whatever is wrong with the bytes themselves is a
-//! verdict, not an error. Pure: no clock, no I/O but through the reader and the sink.
+//! verdict, not an error. Pure: no clock, no I/O but through the reader, the sink,
+//! and files in a [`Scratch`] folder.
 
 mod cell;
 mod csv;
@@ -17,23 +19,22 @@ mod digest;
 mod input;
 mod jsonl;
 mod judge;
+mod parquet;
 mod pass;
 mod plain;
 pub mod profile;
+mod rowtest;
 mod split;
 mod text;
 mod unique;
-mod rowtest;
 mod unknown;
 
 pub use decode::RowFault;
 pub use input::{MAX_EXPANSION, unpacked};
-pub use judge::{History, PastFile, Seen, Uniqueness, judge, main_day};
-pub use pass::{Accepted, Audit, AuditError, BadRow, Rules, Sink, audit};
-pub use rowtest::{RowTests, Tally};
+pub use judge::{History, PastFile};
+pub use pass::{Accepted, Audit, AuditError, BadRow, Rules, Seen, Sink, audit, read};
 pub use sluicegate_contract::infer::Amendment;
 pub use sluicegate_contract::{Coverage, Outcome, Reason, Verdict, VerdictError};
-pub use unique::Uniqueness;
 
 /// Rises with every change that makes the same bytes give other files, so that a replay is told from a repetition.
 pub const ENGINE: u32 = 2;

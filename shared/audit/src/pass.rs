@@ -10,24 +10,32 @@ use arrow::array::{
     StructArray, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute::{filter_record_batch, take_record_batch};
-use arrow::datatypes::{DataType, Date32Type, Field, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
+};
 use arrow::error::ArrowError;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sluicegate_contract::audits::AuditMeasure;
 use sluicegate_contract::check::{published_schema, suspects};
 use sluicegate_contract::infer::Amendment;
 use sluicegate_contract::profile::Profile;
 use sluicegate_contract::time::{MICROS_PER_DAY, month_of_day};
 use sluicegate_contract::{
-    Contract, Coverage, Grain, Lineage, Outcome, Reason, RowFormat, Verdict, VerdictError, Version,
-    pointer,
+    AuditResult, Contract, Coverage, Grain, Lineage, Outcome, Reason, RowFormat, Verdict,
+    VerdictError, Version, pointer,
 };
 
+use crate::Scratch;
 use crate::csv::Csv;
 use crate::decode::{Chunk, DecodeError, Decoder, RowFault};
 use crate::input;
 use crate::jsonl::Jsonl;
+use crate::judge::{self, History};
+use crate::parquet::Parquet;
 use crate::profile::Profiler;
+use crate::rowtest::{RowTests, Tally};
+use crate::unique::{Keys, Uniqueness};
 use crate::unknown::Unknown;
 
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
@@ -72,9 +80,9 @@ pub struct Accepted {
 pub struct BadRow<'a> {
     /// Its number in the object, from 1, the header not counted.
     pub row: u64,
-    /// Where it begins in the unpacked object.
+    /// Where it begins in the unpacked object; of Parquet, where its row group does.
     pub offset: u64,
-    /// As it was written, its line end left out.
+    /// As it was written, its line end left out; of Parquet, as the JSON object that it stands for.
     pub bytes: &'a [u8],
     /// Every rule that it broke.
     pub faults: Vec<RowFault>,
@@ -97,6 +105,9 @@ pub struct Audit {
     pub event_range: Option<(i64, i64)>,
     /// What the accepted rows look like.
     pub profile: Profile,
+    /// What each of the contract's audits came to; none of what could not be read.
+    #[serde(default)]
+    pub audits: Vec<AuditResult>,
     /// Fields of the source that the contract does not know, as it might learn them.
     pub amendments: Vec<Amendment>,
     /// How often each rule was broken: `property rule` → rows.
@@ -120,13 +131,24 @@ pub enum AuditError {
     Verdict(#[from] VerdictError),
 }
 
-/// Reads an object to its end, and decides.
+/// Reads an object to its end, and decides as if nothing had been published before.
 pub fn audit(
     source: impl Read + Send,
     rules: &Rules,
+    scratch: &Scratch,
     sink: &mut dyn Sink,
 ) -> Result<Audit, AuditError> {
-    let mut pass = Pass::new(rules);
+    read(source, rules, scratch, sink)?.judge(rules, &History::default())
+}
+
+/// Reads an object to its end.
+pub fn read(
+    source: impl Read + Send,
+    rules: &Rules,
+    scratch: &Scratch,
+    sink: &mut dyn Sink,
+) -> Result<Seen, AuditError> {
+    let mut pass = Pass::new(rules, scratch);
     let opened = input::open(source, rules.contract.format.compression());
     let (reader, progress) = match opened {
         Ok(opened) => opened,
@@ -144,6 +166,9 @@ pub fn audit(
         RowFormat::Jsonl(format) => Jsonl::new(contract, format, reader, &unknown)
             .map_err(Stop::Decode)
             .and_then(|mut decoder| pass.run(&mut decoder, sink)),
+        RowFormat::Parquet(format) => Parquet::new(contract, format, reader, scratch, &unknown)
+            .map_err(Stop::Decode)
+            .and_then(|mut decoder| pass.run(&mut decoder, sink)),
     };
     pass.amendments = unknown.into_inner().finish(pass.coverage.rows_read);
     let unreadable = match outcome {
@@ -154,6 +179,7 @@ pub fn audit(
         }
         // The source gave its bytes; unpacking them failed.
         Err(Stop::Decode(DecodeError::Io(e))) => Some(Reason::new("compression", e.to_string())),
+        Err(Stop::Decode(DecodeError::Scratch(e))) => return Err(AuditError::Sink(e)),
         Err(Stop::Decode(DecodeError::Defect(error))) => return Err(error.into()),
         Err(Stop::Fatal(error)) => return Err(error),
     };
@@ -171,8 +197,75 @@ impl<E: Into<AuditError>> From<E> for Stop {
     }
 }
 
+/// What was seen of an object, read to its end and not yet judged.
+#[derive(Debug)]
+pub struct Seen {
+    /// Why it cannot be read as its contract says, if it cannot.
+    unreadable: Option<Reason>,
+    coverage: Coverage,
+    event_range: Option<(i64, i64)>,
+    profile: Profile,
+    tallies: BTreeMap<String, Tally>,
+    keys: BTreeMap<String, Uniqueness>,
+    partitions: BTreeMap<Option<i32>, u64>,
+    amendments: Vec<Amendment>,
+    broken: BTreeMap<String, u64>,
+}
+
+impl Seen {
+    /// Whether it will be rejected.
+    pub fn is_unreadable(&self) -> bool {
+        self.unreadable.is_some()
+    }
+
+    /// What the accepted rows look like.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Decides.
+    pub fn judge(self, rules: &Rules, history: &History) -> Result<Audit, AuditError> {
+        let (outcome, reasons, audits) = match self.unreadable {
+            Some(reason) => (Outcome::Reject, vec![reason], Vec::new()),
+            None => {
+                let facts = judge::Facts {
+                    profile: &self.profile,
+                    coverage: self.coverage,
+                    tallies: self.tallies,
+                    keys: self.keys,
+                    partitions: self.partitions,
+                    event_range: self.event_range,
+                    landed_at: rules.landed_at,
+                };
+                let audits = judge::judge(&rules.contract, &facts, history);
+                let bad = bad_rows(&rules.contract, self.coverage, &self.broken);
+                let failed = audits.iter().filter(|audit| audit.holds()).map(|audit| {
+                    let AuditResult { id, expected, found, .. } = audit;
+                    Reason::new("audit", format!("audit {id}: {expected}; found {found}"))
+                });
+                let reasons: Vec<Reason> = bad.into_iter().chain(failed).collect();
+                let outcome = if reasons.is_empty() { Outcome::Publish } else { Outcome::Hold };
+                (outcome, reasons, audits)
+            }
+        };
+        Ok(Audit {
+            verdict: Verdict::new(outcome, reasons, self.coverage)?,
+            event_range: self.event_range,
+            profile: self.profile,
+            audits,
+            amendments: self.amendments,
+            broken: self.broken,
+        })
+    }
+}
+
 struct Pass<'a> {
     rules: &'a Rules,
+    scratch: &'a Scratch,
+    tests: RowTests,
+    /// By the ids of their audits.
+    keys: Vec<(String, Keys)>,
+    partitions: BTreeMap<Option<i32>, u64>,
     /// The raw id, as often as a chunk has needed it.
     raw_ids: ArrayRef,
     profiler: Profiler,
@@ -183,9 +276,28 @@ struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    fn new(rules: &'a Rules) -> Self {
+    fn new(rules: &'a Rules, scratch: &'a Scratch) -> Self {
+        let contract = &rules.contract;
+        let keys: Vec<(&str, Vec<usize>)> = contract
+            .audits
+            .iter()
+            .filter_map(|rule| match &rule.measure {
+                AuditMeasure::Unique { columns } => Some((rule.id.as_str(), columns)),
+                _ => None,
+            })
+            .map(|(id, columns)| {
+                let place = |name: &String| contract.fields.iter().position(|f| f.name == *name);
+                (id, columns.iter().filter_map(place).collect())
+            })
+            .collect();
+        let share = scratch.limit / keys.len().max(1) as u64;
+        let keys = keys.into_iter().map(|(id, columns)| (id.to_owned(), Keys::new(columns, share)));
         Self {
             rules,
+            scratch,
+            tests: RowTests::new(contract),
+            keys: keys.collect(),
+            partitions: BTreeMap::new(),
             raw_ids: arrow::array::new_empty_array(&DataType::Utf8),
             profiler: Profiler::new(&rules.contract),
             coverage: Coverage::default(),
@@ -225,7 +337,7 @@ impl<'a> Pass<'a> {
             let bad_row = BadRow {
                 row: first_row + row as u64,
                 offset: chunk.offset + start as u64,
-                bytes: chunk.row(row),
+                bytes: &decoder.original(&chunk, row),
                 faults,
             };
             sink.quarantine(decoder.header(), &bad_row).map_err(AuditError::Sink)?;
@@ -266,7 +378,8 @@ impl<'a> Pass<'a> {
                     Some(fault) => vec![fault],
                     None => {
                         let blamed = chunk.blamed.get(&row).and_then(|i| contract.fields.get(*i));
-                        explain(contract, decoder.datum(chunk.row(row)), decoded, blamed)
+                        let original = decoder.original(chunk, row);
+                        explain(contract, decoder.datum(&original), decoded, blamed)
                     }
                 };
                 if !faults.is_empty() {
@@ -344,7 +457,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Splits rows by partition, in the order of the partitions, and notes their event times.
-    fn split(&mut self, rows: RecordBatch) -> Result<Vec<Accepted>, ArrowError> {
+    fn split(&mut self, rows: RecordBatch) -> Result<Vec<Accepted>, AuditError> {
         if rows.num_rows() == 0 {
             return Ok(Vec::new());
         }
@@ -352,6 +465,14 @@ impl<'a> Pass<'a> {
         let columns = columns.map(|(column, field)| published(column, field.data_type()));
         let columns = columns.collect::<Result<_, _>>()?;
         let rows = RecordBatch::try_new(self.rules.schema.clone(), columns)?;
+        self.tests.update(&rows);
+        let numbers = rows.column_by_name(Lineage::RawRow.name());
+        if let Some(numbers) = numbers.and_then(|n| n.as_primitive_opt::<Int64Type>()) {
+            for (_, keys) in &mut self.keys {
+                let kept = keys.update(&rows, numbers.values(), self.scratch);
+                kept.map_err(AuditError::Sink)?;
+            }
+        }
         let Some(event_time) = &self.rules.contract.event_time else {
             self.profiler.update(&rows, &[]);
             return Ok(vec![Accepted { partition: None, rows }]);
@@ -379,54 +500,61 @@ impl<'a> Pass<'a> {
         parts.collect()
     }
 
-    fn finish(mut self, unreadable: Option<Reason>, bytes: u64) -> Result<Audit, AuditError> {
+    fn finish(mut self, unreadable: Option<Reason>, bytes: u64) -> Result<Seen, AuditError> {
         self.coverage.bytes = bytes;
-        let (outcome, reasons) = match unreadable {
-            Some(reason) => (Outcome::Reject, vec![reason]),
-            None => match self.hold_reason() {
-                Some(reason) => (Outcome::Hold, vec![reason]),
-                None => (Outcome::Publish, Vec::new()),
-            },
-        };
-        Ok(Audit {
-            verdict: Verdict::new(outcome, reasons, self.coverage)?,
+        let mut keys = BTreeMap::new();
+        for (id, each) in self.keys.into_iter().filter(|_| unreadable.is_none()) {
+            keys.insert(id, each.finish(self.scratch).map_err(AuditError::Sink)?);
+        }
+        Ok(Seen {
+            unreadable,
+            coverage: self.coverage,
             event_range: self.event_range,
             profile: self.profiler.finish(),
+            tallies: self.tests.finish(),
+            keys,
+            partitions: self.partitions,
             amendments: self.amendments,
             broken: self.broken,
         })
     }
+}
 
-    fn hold_reason(&self) -> Option<Reason> {
-        let Coverage { rows_read, rows_accepted, rows_quarantined, .. } = self.coverage;
-        if rows_read == 0 {
-            let message = "the object has no rows: publishing it would replace what it was before with nothing";
-            return Some(Reason::new("no_rows", message));
-        }
-        let allowed = self.rules.contract.bad_rows;
-        #[allow(clippy::cast_precision_loss, reason = "a share; exact up to 2^53 rows")]
-        let fraction = rows_quarantined as f64 / rows_read as f64;
-        let few = allowed.max_count.is_none_or(|most| rows_quarantined <= most);
-        if few && fraction <= allowed.max_fraction && rows_accepted > 0 {
-            return None;
-        }
-        let limit = match allowed.max_count {
-            _ if rows_accepted == 0 => "none without a good row".to_owned(),
-            Some(count) if !few => format!("{count} rows"),
-            _ => format!("{:.2} %", allowed.max_fraction * 100.0),
-        };
-        let mut most: Vec<_> = self.broken.iter().collect();
-        most.sort_by_key(|(_, rows)| std::cmp::Reverse(**rows));
-        let most = most.iter().take(3).map(|(rule, rows)| format!("{rule} × {rows}"));
-        let most = most.collect::<Vec<_>>().join(", ");
-        Some(Reason::new(
-            "bad_rows",
-            format!(
-                "{rows_quarantined} of {rows_read} rows are bad ({:.2} %, the contract allows {limit}); most often: {most}",
-                fraction * 100.0,
-            ),
-        ))
+/// Why an object is held for its bad rows, or for having none at all.
+fn bad_rows(
+    contract: &Contract,
+    coverage: Coverage,
+    broken: &BTreeMap<String, u64>,
+) -> Option<Reason> {
+    let Coverage { rows_read, rows_accepted, rows_quarantined, .. } = coverage;
+    if rows_read == 0 {
+        let message =
+            "the object has no rows: publishing it would replace what it was before with nothing";
+        return Some(Reason::new("no_rows", message));
     }
+    let allowed = contract.bad_rows;
+    #[allow(clippy::cast_precision_loss, reason = "a share; exact up to 2^53 rows")]
+    let fraction = rows_quarantined as f64 / rows_read as f64;
+    let few = allowed.max_count.is_none_or(|most| rows_quarantined <= most);
+    if few && fraction <= allowed.max_fraction && rows_accepted > 0 {
+        return None;
+    }
+    let limit = match allowed.max_count {
+        _ if rows_accepted == 0 => "none without a good row".to_owned(),
+        Some(count) if !few => format!("{count} rows"),
+        _ => format!("{:.2} %", allowed.max_fraction * 100.0),
+    };
+    let mut most: Vec<_> = broken.iter().collect();
+    most.sort_by_key(|(_, rows)| std::cmp::Reverse(**rows));
+    let most = most.iter().take(3).map(|(rule, rows)| format!("{rule} × {rows}"));
+    let most = most.collect::<Vec<_>>().join(", ");
+    Some(Reason::new(
+        "bad_rows",
+        format!(
+            "{rows_quarantined} of {rows_read} rows are bad ({:.2} %, the contract allows {limit}); most often: {most}",
+            fraction * 100.0,
+        ),
+    ))
 }
 
 /// A column as it is published: the same values, with the field ids and nulls of the published schema inside.

@@ -29,7 +29,7 @@ const FEW: usize = 16;
 
 /// The row tests of a contract's audits, and what they have come to.
 #[derive(Debug, Default)]
-pub struct RowTests {
+pub(crate) struct RowTests {
     tests: Vec<Test>,
     /// Where the columns that conditions name are.
     columns: BTreeMap<String, usize>,
@@ -39,7 +39,7 @@ pub struct RowTests {
 
 /// What a row test came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Rows or values of which it can be told; of a coverage, the values that are listed.
     pub tested: u64,
     pub passed: u64,
@@ -70,7 +70,7 @@ enum What {
 
 impl RowTests {
     /// The tests that a contract's audits need.
-    pub fn new(contract: &Contract) -> Self {
+    pub(crate) fn new(contract: &Contract) -> Self {
         let find = |name: &str| contract.fields.iter().position(|field| field.name == name);
         let mut columns = BTreeMap::new();
         let mut tests = Vec::new();
@@ -124,7 +124,7 @@ impl RowTests {
     }
 
     /// Tests accepted rows, in the published schema.
-    pub fn update(&mut self, rows: &RecordBatch) {
+    pub(crate) fn update(&mut self, rows: &RecordBatch) {
         for test in &mut self.tests {
             let held = match &mut test.what {
                 What::Holds(condition) => Frame { rows, columns: &self.columns }.truth(condition),
@@ -150,7 +150,7 @@ impl RowTests {
     }
 
     /// What the tests came to, by the ids of their audits.
-    pub fn finish(self) -> BTreeMap<String, Tally> {
+    pub(crate) fn finish(self) -> BTreeMap<String, Tally> {
         let tallies = self.tests.into_iter().map(|test| {
             let failures = match &test.what {
                 What::Covers { redacted: true, .. } => Vec::new(),

@@ -21,7 +21,7 @@ use crate::Scratch;
 
 /// What became known of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Uniqueness {
+pub(crate) enum Uniqueness {
     /// No two rows share it.
     Unique,
     /// So many rows have the key of an earlier one; the sample names some of both by their numbers.

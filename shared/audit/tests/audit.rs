@@ -16,7 +16,7 @@ use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sluicegate_audit::{Accepted, Audit, AuditError, BadRow, Outcome, Rules, Sink, audit};
+use sluicegate_audit::{Accepted, Audit, AuditError, BadRow, Outcome, Rules, Scratch, Sink, audit};
 use sluicegate_contract::Version;
 
 const RAW_ID: &str = "20130102T030405Z-00000000000000000000000000000000";
@@ -43,6 +43,10 @@ impl Sink for Kept {
         self.bad.push((row.row, row.offset, bytes, faults.collect()));
         Ok(())
     }
+}
+
+fn scratch() -> Scratch {
+    Scratch { folder: std::env::temp_dir(), limit: 1 << 30 }
 }
 
 fn contract(change: impl FnOnce(&mut Value)) -> Version {
@@ -75,7 +79,7 @@ fn try_run(version: &Version, source: impl Read + Send) -> (Result<Audit, AuditE
     let landed: Timestamp = "2013-01-02T03:04:05Z".parse().unwrap();
     let rules = Rules::new(version.contract().unwrap(), version, RAW_ID, landed);
     let mut kept = Kept::default();
-    (audit(source, &rules, &mut kept), kept)
+    (audit(source, &rules, &scratch(), &mut kept), kept)
 }
 
 fn run(version: &Version, bytes: &[u8]) -> (Audit, Kept) {
@@ -481,7 +485,8 @@ fn what_may_be_null_by_an_alternative_is_the_columns_own() {
     }
     let rules = Rules::new(version.contract().unwrap(), &version, RAW_ID, Timestamp::UNIX_EPOCH);
     let mut reasons = Reasons(String::new());
-    audit(&br#"{"id":1,"at":"x","person":{"email":"jane"}}"#[..], &rules, &mut reasons).unwrap();
+    let row = &br#"{"id":1,"at":"x","person":{"email":"jane"}}"#[..];
+    audit(row, &rules, &scratch(), &mut reasons).unwrap();
     assert!(reasons.0.contains("/person/email") && !reasons.0.contains("jane"), "{}", reasons.0);
 }
 

@@ -9,23 +9,12 @@
     reason = "a test that cannot go on should stop, and say why"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::TimestampMicrosecondType;
-use arrow::util::display::array_value_to_string;
 use jiff::{SignedDuration, Timestamp};
-use sluicegate_audit::{
-    Accepted, Audit, BadRow, History, PastFile, RowTests, Rules, Seen, Sink, Uniqueness, audit,
-    judge, main_day,
-};
-use sluicegate_contract::audits::AuditMeasure;
-use sluicegate_contract::profile::{
-    ColumnProfile, Distinct, EventStep, Events, Frequent, Profile, Quantiles, Top,
-};
-use sluicegate_contract::{AuditResult, AuditState, Contract, Type, Version};
+use sluicegate_audit::{Accepted, BadRow, History, PastFile, Rules, Scratch, Sink, read};
+use sluicegate_contract::{AuditResult, AuditState, Version};
 
 fn flights() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/flights")
@@ -42,97 +31,17 @@ fn days() -> Vec<PathBuf> {
     files
 }
 
-#[derive(Default)]
-struct Kept {
-    accepted: Vec<Accepted>,
-}
+/// Keeps nothing.
+struct Dropped;
 
-impl Sink for Kept {
-    fn accept(&mut self, accepted: Accepted) -> io::Result<()> {
-        self.accepted.push(accepted);
+impl Sink for Dropped {
+    fn accept(&mut self, _: Accepted) -> io::Result<()> {
         Ok(())
     }
 
     fn quarantine(&mut self, _: &[u8], _: &BadRow<'_>) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// Every value of a column as text; null is none.
-fn texts(batches: &[Accepted], at: usize) -> Vec<Option<String>> {
-    let of = |rows: &RecordBatch| {
-        let column = rows.column(at).clone();
-        // Without a data base of time zones, Arrow writes no time of one.
-        let micros = column.as_primitive_opt::<TimestampMicrosecondType>();
-        let text = |row| match micros {
-            Some(micros) => micros.value(row).to_string(),
-            None => array_value_to_string(&column, row).unwrap(),
-        };
-        let text = |row| column.is_valid(row).then(|| text(row));
-        (0..column.len()).map(text).collect::<Vec<_>>()
-    };
-    batches.iter().flat_map(|accepted| of(&accepted.rows)).collect()
-}
-
-#[allow(clippy::cast_precision_loss, reason = "a few values")]
-fn column(name: &str, ty: &Type, all: &[Option<String>]) -> ColumnProfile {
-    let values: Vec<&String> = all.iter().flatten().collect();
-    let mut counts: BTreeMap<&String, u64> = BTreeMap::new();
-    values.iter().for_each(|value| *counts.entry(value).or_default() += 1);
-    let mut column = ColumnProfile {
-        path: name.to_owned(),
-        values: values.len() as u64,
-        nulls: (all.len() - values.len()) as u64,
-        distinct: Distinct { estimate: counts.len() as f64, error: 0.0, hll: String::new() },
-        ..ColumnProfile::default()
-    };
-    let mut top: Vec<_> = counts.into_iter().collect();
-    top.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    let top = top.into_iter().take(20);
-    let top = top.map(|(value, count)| Frequent { value: value.clone(), count }).collect();
-    column.top = Top { values: top, error: 0.0 };
-    if matches!(ty, Type::Long | Type::Double) && !values.is_empty() {
-        let mut numbers: Vec<f64> = values.iter().map(|v| v.parse().unwrap()).collect();
-        numbers.sort_by(f64::total_cmp);
-        let mean = |numbers: &[f64]| numbers.iter().sum::<f64>() / numbers.len() as f64;
-        column.min = numbers.first().map(f64::to_string);
-        column.max = numbers.last().map(f64::to_string);
-        column.mean = Some(mean(&numbers));
-        let centroids = numbers.chunks(8).map(|n| (mean(n), n.len() as f64)).collect();
-        column.quantiles = Some(Quantiles { centroids, error: 0.01 });
-    }
-    column
-}
-
-fn profile(contract: &Contract, kept: &Kept) -> Profile {
-    let columns = contract.fields.iter().enumerate();
-    let columns = columns.map(|(at, f)| column(&f.name, &f.ty, &texts(&kept.accepted, at)));
-    let mut events = Events { step: EventStep::Hour, rows: BTreeMap::new() };
-    let at = contract.event_time.as_ref().unwrap().field;
-    for text in texts(&kept.accepted, at).iter().flatten() {
-        let hour = text.parse::<i64>().unwrap().div_euclid(3_600_000_000);
-        *events.rows.entry(hour).or_default() += 1;
-    }
-    Profile { rows: events.rows.values().sum(), columns: columns.collect(), events }
-}
-
-/// What telling rows apart by each of a contract's keys comes to.
-fn keys(contract: &Contract, kept: &Kept) -> BTreeMap<String, Uniqueness> {
-    let mut keys = BTreeMap::new();
-    for rule in &contract.audits {
-        let AuditMeasure::Unique { columns } = &rule.measure else { continue };
-        let at = columns.iter().map(|c| contract.fields.iter().position(|f| f.name == *c).unwrap());
-        let columns: Vec<_> = at.map(|at| texts(&kept.accepted, at)).collect();
-        let rows = columns.first().map_or(0, Vec::len);
-        let distinct: BTreeSet<Vec<_>> =
-            (0..rows).map(|row| columns.iter().map(|c| c[row].as_ref()).collect()).collect();
-        let found = match (rows - distinct.len()) as u64 {
-            0 => Uniqueness::Unique,
-            rows => Uniqueness::Duplicates { rows, sample: Vec::new() },
-        };
-        keys.insert(rule.id.clone(), found);
-    }
-    keys
 }
 
 /// The results for the bytes of a file, and the file as history has it.
@@ -142,30 +51,14 @@ fn judged(
     landed_at: Timestamp,
     history: &History,
 ) -> (Vec<AuditResult>, PastFile) {
-    let contract = version.contract().unwrap();
-    let rules = Rules::new(contract.clone(), version, "raw", landed_at);
-    let mut kept = Kept::default();
-    let Audit { verdict, event_range, .. } = audit(Cursor::new(bytes), &rules, &mut kept).unwrap();
-    let mut tests = RowTests::new(&contract);
-    let mut partitions = BTreeMap::new();
-    for accepted in &kept.accepted {
-        tests.update(&accepted.rows);
-        *partitions.entry(accepted.partition).or_default() += accepted.rows.num_rows() as u64;
-    }
-    let profile = profile(&contract, &kept);
-    let seen = Seen {
-        profile: &profile,
-        coverage: verdict.coverage(),
-        tallies: tests.finish(),
-        keys: keys(&contract, &kept),
-        partitions,
-        event_range,
-        landed_at,
-    };
-    let results = judge(&contract, &seen, history);
-    let rows = verdict.coverage().rows_accepted;
-    let main_day = main_day(&profile.events);
-    (results, PastFile { landed_at, rows, main_day, profile: Some(profile) })
+    let rules = Rules::new(version.contract().unwrap(), version, "raw", landed_at);
+    let folder = tempfile::tempdir().unwrap();
+    let scratch = Scratch { folder: folder.path().to_owned(), limit: 1 << 20 };
+    let seen = read(Cursor::new(bytes), &rules, &scratch, &mut Dropped).unwrap();
+    let audit = seen.judge(&rules, history).unwrap();
+    let rows = audit.verdict.coverage().rows_accepted;
+    let main_day = audit.profile.events.main_day();
+    (audit.audits, PastFile { landed_at, rows, main_day, profile: Some(audit.profile) })
 }
 
 fn landed(day: usize) -> Timestamp {
@@ -236,7 +129,7 @@ fn a_bad_day_of_flights_fails_what_it_should() {
         .map(|r| (r.id.as_str(), r.holds(), r.sample.first().map_or("", String::as_str)))
         .collect();
     let expected = [
-        ("one_row_a_flight", true, ""),
+        ("one_row_a_flight", true, "rows 11 and 521"),
         ("arrived_flights_departed", true, "row 5"),
         ("no_plane_is_faster_than_sound", true, "row 4"),
         ("as_many_flights_as_usual", false, ""),

@@ -17,7 +17,7 @@ use std::io;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use sluicegate_audit::{Accepted, BadRow, Outcome, Rules, Sink, audit};
+use sluicegate_audit::{Accepted, BadRow, Outcome, Rules, Scratch, Sink, audit};
 use sluicegate_contract::Version;
 
 /// splitmix64.
@@ -580,7 +580,8 @@ fn bad_rows(document: &Value, bytes: &[u8]) -> (u64, BTreeMap<u64, String>) {
     let landed: Timestamp = "2013-01-02T03:04:05Z".parse().unwrap();
     let rules = Rules::new(version.contract().unwrap(), &version, "raw", landed);
     let mut bad = Bad::default();
-    let found = audit(bytes, &rules, &mut bad).unwrap();
+    let scratch = Scratch { folder: std::env::temp_dir(), limit: 0 };
+    let found = audit(bytes, &rules, &scratch, &mut bad).unwrap();
     assert_ne!(found.verdict.outcome(), Outcome::Reject, "{:?}\n{document:#}", found.verdict);
     (found.verdict.coverage().rows_read, bad.0)
 }

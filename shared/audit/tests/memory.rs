@@ -13,7 +13,7 @@ use std::io::{self, Read, Write};
 
 use cap::Cap;
 use serde_json::json;
-use sluicegate_audit::{Accepted, BadRow, Outcome, Rules, Sink, audit};
+use sluicegate_audit::{Accepted, BadRow, Outcome, Rules, Scratch, Sink, audit};
 use sluicegate_contract::Version;
 
 #[global_allocator]
@@ -128,7 +128,9 @@ fn most_held_after(version: &Version, bytes: u64) -> usize {
     let landed = "2013-02-01T00:00:00Z".parse().unwrap();
     let rules = Rules::new(version.contract().unwrap(), version, raw_id, landed);
     let mut sink = Counted::default();
-    let found = audit(Rows::new(bytes), &rules, &mut sink).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let scratch = Scratch { folder: folder.path().to_owned(), limit: 1 << 30 };
+    let found = audit(Rows::new(bytes), &rules, &scratch, &mut sink).unwrap();
     assert_eq!(found.verdict.outcome(), Outcome::Publish, "{:?}", found.verdict.reasons());
     assert!(found.verdict.coverage().bytes >= bytes && sink.bad > 0);
     assert_eq!(found.verdict.coverage().rows_accepted, sink.accepted);

@@ -365,7 +365,8 @@ impl<'a> Differ<'a> {
                     self.push("format", ChangeKind::Settings, what.to_owned(), FORWARD);
                 }
             }
-            (RowFormat::Jsonl(_), RowFormat::Jsonl(_)) => {}
+            (RowFormat::Jsonl(_), RowFormat::Jsonl(_))
+            | (RowFormat::Parquet(_), RowFormat::Parquet(_)) => {}
             (before, now) => {
                 let what = format!(
                     "format: files go from {} to {}",
@@ -736,6 +737,7 @@ fn format_name(format: &RowFormat) -> &'static str {
     match format {
         RowFormat::Csv(_) => "csv",
         RowFormat::Jsonl(_) => "jsonl",
+        RowFormat::Parquet(_) => "parquet",
     }
 }
 
@@ -743,6 +745,7 @@ fn line_limit(format: &RowFormat) -> usize {
     match format {
         RowFormat::Csv(csv) => csv.line_limit,
         RowFormat::Jsonl(jsonl) => jsonl.line_limit,
+        RowFormat::Parquet(parquet) => parquet.line_limit,
     }
 }
 

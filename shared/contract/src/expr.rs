@@ -252,8 +252,10 @@ impl Literal {
                 Datum::Number(number),
             ) => Self::Number(*number),
             (Type::String, Datum::Text(text)) => Self::Text(text.to_string()),
-            (Type::Date, Datum::Text(text)) => Self::Date(time::date(text)?),
-            (Type::Timestamp, Datum::Text(text)) => Self::Timestamp(time::date_time(text)?),
+            (Type::Date, Datum::Text(text)) => Self::Date(time::date(text.as_bytes())?),
+            (Type::Timestamp, Datum::Text(text)) => {
+                Self::Timestamp(time::date_time(text.as_bytes())?)
+            }
             _ => return None,
         };
         faults.is_empty().then_some(literal)

@@ -40,8 +40,13 @@ use crate::types::{decimal, is_column_name, snake_case};
 /// How the rows are written that a draft is made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceFormat {
-    Csv { delimiter: u8, null_tokens: Vec<String> },
+    Csv {
+        delimiter: u8,
+        null_tokens: Vec<String>,
+    },
     Jsonl,
+    /// Its unknown fields alone: a draft is not made from it.
+    Parquet,
 }
 
 impl From<&RowFormat> for SourceFormat {
@@ -51,6 +56,7 @@ impl From<&RowFormat> for SourceFormat {
                 Self::Csv { delimiter: csv.delimiter, null_tokens: csv.null_tokens.clone() }
             }
             RowFormat::Jsonl(_) => Self::Jsonl,
+            RowFormat::Parquet(_) => Self::Parquet,
         }
     }
 }
@@ -150,6 +156,7 @@ impl Draft {
                 "null_tokens": null_tokens,
             }),
             SourceFormat::Jsonl => json!({"type": "jsonl"}),
+            SourceFormat::Parquet => json!({"type": "parquet"}),
         };
         settings.insert("format".to_owned(), format);
         let names = self.root.column_names();

@@ -7,7 +7,7 @@ use crate::audits;
 use crate::datum::Datum;
 use crate::model::{
     BadRows, Compression, Contract, Counterexample, CsvFormat, Encoding, EventTime, Freshness,
-    Grain, JsonlFormat, Measure, Metric, Reupload, RowFormat, Team, UnknownFields,
+    Grain, JsonlFormat, Measure, Metric, ParquetFormat, Reupload, RowFormat, Team, UnknownFields,
 };
 use crate::node::{Finding, Findings, Node};
 use crate::pointer::child;
@@ -112,7 +112,10 @@ fn settings(mut node: Node<'_>, fields: &[Field], reader: &mut Reader<'_>) -> Op
     let format = match node.child("format") {
         Some(node) => self::format(node),
         None => {
-            node.refuse("format", "must say how rows are written: {\"type\": \"csv\" | \"jsonl\"}");
+            node.refuse(
+                "format",
+                "must say how rows are written: {\"type\": \"csv\" | \"jsonl\" | \"parquet\"}",
+            );
             None
         }
     };
@@ -356,20 +359,32 @@ pub(crate) fn is_version(text: &str) -> bool {
 }
 
 fn format(mut node: Node<'_>) -> Option<RowFormat> {
+    enum Kind {
+        Csv,
+        Jsonl,
+        Parquet,
+    }
+    let kinds = [("csv", &Kind::Csv), ("jsonl", &Kind::Jsonl), ("parquet", &Kind::Parquet)];
+    let kind = node.choice("type", &kinds);
     let compressions = [
         ("detect", Compression::Detect),
         ("none", Compression::None),
         ("gzip", Compression::Gzip),
         ("zstd", Compression::Zstd),
     ];
-    let compression = node.choice("compression", &compressions).unwrap_or(Compression::Detect);
+    // The pages of Parquet say themselves how they are packed.
+    let compression = match kind {
+        Some(Kind::Parquet) => None,
+        _ => node.choice("compression", &compressions),
+    };
+    let compression = compression.unwrap_or(Compression::Detect);
     let limit = node.count("line_limit").unwrap_or(LINE_LIMIT);
     if !(1..=LINE_LIMIT_MAX).contains(&limit) {
         node.refuse("line_limit", format!("must be 1 to {LINE_LIMIT_MAX} bytes"));
     }
     let line_limit = usize::try_from(limit).ok()?;
-    match node.choice("type", &[("csv", true), ("jsonl", false)]) {
-        Some(true) => {
+    match kind {
+        Some(Kind::Csv) => {
             let mut character = |key: &str, otherwise: u8| {
                 let found = node.take_as(key, "one ASCII character", |v| {
                     let bytes = v.as_str()?.as_bytes();
@@ -399,12 +414,16 @@ fn format(mut node: Node<'_>) -> Option<RowFormat> {
                 compression,
             }))
         }
-        Some(false) => {
+        Some(Kind::Jsonl) => {
             node.done("type, line_limit, compression");
             Some(RowFormat::Jsonl(JsonlFormat { line_limit, compression }))
         }
+        Some(Kind::Parquet) => {
+            node.done("type, line_limit");
+            Some(RowFormat::Parquet(ParquetFormat { line_limit }))
+        }
         None => {
-            node.refuse("type", "must be csv or jsonl");
+            node.refuse("type", "must be csv, jsonl or parquet");
             None
         }
     }

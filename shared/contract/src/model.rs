@@ -62,6 +62,7 @@ pub struct Team {
 pub enum RowFormat {
     Csv(CsvFormat),
     Jsonl(JsonlFormat),
+    Parquet(ParquetFormat),
 }
 
 impl RowFormat {
@@ -70,6 +71,8 @@ impl RowFormat {
         match self {
             Self::Csv(csv) => csv.compression,
             Self::Jsonl(jsonl) => jsonl.compression,
+            // Its pages are packed, never the object.
+            Self::Parquet(_) => Compression::None,
         }
     }
 }
@@ -101,6 +104,13 @@ pub enum Encoding {
 pub struct JsonlFormat {
     pub line_limit: usize,
     pub compression: Compression,
+}
+
+/// Apache Parquet: columns, with their own types.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParquetFormat {
+    /// Of a row's texts, in bytes.
+    pub line_limit: usize,
 }
 
 /// How the object is packed.
@@ -177,7 +187,7 @@ pub enum UnknownFields {
     Keep,
     /// It is left out of the table, and proposed as an amendment.
     Drop,
-    /// It is an error: of the object for CSV, of the row for JSON Lines.
+    /// It is an error: of the object for CSV and Parquet, of the row for JSON Lines.
     Reject,
 }
 

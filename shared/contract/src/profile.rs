@@ -120,6 +120,25 @@ pub struct Events {
     pub rows: BTreeMap<i64, u64>,
 }
 
+impl Events {
+    /// The day since 1970 on which at least half of the rows happened. A day's file has one in every time zone; a file of
+    /// many days has none.
+    pub fn main_day(&self) -> Option<i64> {
+        let mut days: BTreeMap<i64, u64> = BTreeMap::new();
+        for (at, rows) in &self.rows {
+            let day = match self.step {
+                EventStep::Hour => at.div_euclid(24),
+                EventStep::Day => *at,
+                EventStep::Month => return None,
+            };
+            *days.entry(day).or_default() += rows;
+        }
+        let all: u64 = days.values().sum();
+        // Of two halves the earlier.
+        days.into_iter().find(|(_, rows)| rows.saturating_mul(2) >= all).map(|(day, _)| day)
+    }
+}
+
 /// The width of [`Events`]' steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

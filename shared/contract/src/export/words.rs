@@ -298,6 +298,12 @@ fn format(format: &RowFormat) -> String {
                 jsonl.line_limit
             )
         }
+        RowFormat::Parquet(parquet) => {
+            format!(
+                "Rows come as Parquet, with at most {} bytes of text a row.",
+                parquet.line_limit
+            )
+        }
         RowFormat::Csv(CsvFormat {
             delimiter,
             quote,
