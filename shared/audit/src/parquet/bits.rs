@@ -174,8 +174,8 @@ mod tests {
     fn runs_are_repeated_or_packed_and_never_beyond_the_data() {
         assert_eq!(all(&[8, 1, 3, 0b1010_0101], 1, 9), Some(vec![1, 1, 1, 1, 1, 0, 1, 0, 0]));
         // The last group is cut short: five values of three bits are two bytes.
-        assert_eq!(all(&[3, 0b10_001_000, 0b0_100_011_0], 3, 5), Some(vec![0, 1, 2, 3, 4]));
-        assert_eq!(all(&[3, 0b10_001_000], 3, 5), None);
+        assert_eq!(all(&[3, 0x88, 0x46], 3, 5), Some(vec![0, 1, 2, 3, 4]));
+        assert_eq!(all(&[3, 0x88], 3, 5), None);
         assert_eq!(
             all(&[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1], 1, 3),
             Some(vec![1; 3])
