@@ -18,6 +18,7 @@ mod thrift;
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
@@ -94,6 +95,13 @@ fn unreadable(message: impl Into<String>) -> DecodeError {
     DecodeError::Unreadable(Reason::new("parquet", message))
 }
 
+/// What a reader says of the file, without the names that the crates give themselves.
+fn damaged(place: &str, error: impl Display) -> DecodeError {
+    let message = error.to_string();
+    let message = message.trim_start_matches("Parquet argument error: ");
+    unreadable(format!("{place}: {}", message.trim_start_matches("Parquet error: ")))
+}
+
 impl<'a> Parquet<'a> {
     /// Spools the object and reads its footer; fails where its columns do not fit the contract.
     pub(crate) fn new(
@@ -156,7 +164,7 @@ impl<'a> Parquet<'a> {
             count(batch),
             selection,
         );
-        let reader = reader.map_err(|error| unreadable(error.to_string()))?;
+        let reader = reader.map_err(|error| damaged(&format!("row group {}", index + 1), error))?;
         Ok(Some(Reading { index, reader, account, rows, done, batch }))
     }
 
@@ -187,7 +195,7 @@ impl<'a> Parquet<'a> {
                 Some(Err(error)) => {
                     return Err(match reading.account.failure() {
                         Some(failure) => DecodeError::Scratch(failure),
-                        None => unreadable(format!("row group {}: {error}", index + 1)),
+                        None => damaged(&format!("row group {}", index + 1), error),
                     });
                 }
                 None if done != reading.rows => {
@@ -378,7 +386,7 @@ fn footer(mut file: &File, length: u64) -> Result<(ParquetMetaData, u64), Decode
         .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
         .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
     let metadata = ParquetMetaDataReader::decode_metadata_with_options(&bytes, Some(&options));
-    let metadata = metadata.map_err(|error| unreadable(format!("the footer: {error}")))?;
+    let metadata = metadata.map_err(|error| damaged("the footer", error))?;
     check_rows(&metadata, end, length)?;
     Ok((metadata, end))
 }

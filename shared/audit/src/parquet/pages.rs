@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::RowGroups;
-use parquet::basic::{Compression, Encoding, Type as Physical};
+use parquet::basic::{CompressionCodec as Codec, Encoding, Type as Physical};
 use parquet::column::page::{Page, PageIterator, PageMetadata, PageReader};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
@@ -103,13 +103,13 @@ impl RowGroups for Group {
         };
         let range = range(group, leaf.column, self.end);
         let range = range.ok_or_else(|| wrong("a column lies outside of the file"))?;
-        let codec = group.columns().get(leaf.column).map(|chunk| chunk.compression());
+        let codec = group.columns().get(leaf.column).map(|chunk| chunk.compression_codec());
         let repeated = self.leaves.iter().filter(|leaf| leaf.max_repetition > 0).count();
         let pages = Pages {
             file: self.file.clone(),
             rest: range,
             leaf: leaf.clone(),
-            codec: codec.unwrap_or(Compression::UNCOMPRESSED),
+            codec: codec.unwrap_or(Codec::UNCOMPRESSED),
             rows: self.num_rows() as u64,
             next: None,
             dictionary: None,
@@ -159,7 +159,7 @@ struct Pages {
     /// What is not yet read of the column.
     rest: Range<u64>,
     leaf: Leaf,
-    codec: Compression,
+    codec: Codec,
     /// Rows that the row group has by the footer.
     rows: u64,
     /// The header of the page that `rest` begins with, if it has been read.
@@ -351,7 +351,7 @@ impl Pages {
                 let split = repetition.checked_add(definition);
                 let split = split.filter(|split| *split <= body.len().min(size));
                 let split = split.ok_or_else(|| wrong("a page's levels go beyond it"))?;
-                let page = if is_packed && self.codec != Compression::UNCOMPRESSED {
+                let page = if is_packed && self.codec != Codec::UNCOMPRESSED {
                     let mut page = body.get(..split).unwrap_or_default().to_vec();
                     let packed = body.get(split..).unwrap_or_default().to_vec();
                     if size > split {
@@ -643,22 +643,22 @@ impl PageReader for Pages {
 }
 
 /// Unpacks a page, which must have the size that its header says.
-fn unpack(codec: Compression, packed: Vec<u8>, size: usize) -> Result<Vec<u8>> {
+fn unpack(codec: Codec, packed: Vec<u8>, size: usize) -> Result<Vec<u8>> {
     let stream = |reader: &mut dyn Read| {
         let mut page = Vec::with_capacity(size);
         let read = reader.take(size as u64 + 1).read_to_end(&mut page);
         read.is_ok().then_some(page)
     };
     let page = match codec {
-        Compression::UNCOMPRESSED => Some(packed),
-        Compression::SNAPPY => match snap::raw::decompress_len(&packed) {
+        Codec::UNCOMPRESSED => Some(packed),
+        Codec::SNAPPY => match snap::raw::decompress_len(&packed) {
             Ok(length) if length == size => snap::raw::Decoder::new().decompress_vec(&packed).ok(),
             _ => None,
         },
-        Compression::GZIP(_) => stream(&mut flate2::read::MultiGzDecoder::new(packed.as_slice())),
-        Compression::ZSTD(_) => zstd::bulk::decompress(&packed, size).ok(),
-        Compression::LZ4_RAW => lz4_flex::block::decompress(&packed, size).ok(),
-        other => return Err(wrong(&format!("pages packed by {other} are not read"))),
+        Codec::GZIP => stream(&mut flate2::read::MultiGzDecoder::new(packed.as_slice())),
+        Codec::ZSTD => zstd::bulk::decompress(&packed, size).ok(),
+        Codec::LZ4_RAW => lz4_flex::block::decompress(&packed, size).ok(),
+        other => return Err(wrong(&format!("pages packed by {other:?} are not read"))),
     };
     page.filter(|page| page.len() == size).ok_or_else(|| wrong("a page does not unpack"))
 }

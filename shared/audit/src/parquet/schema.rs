@@ -11,7 +11,7 @@ use parquet::schema::types::{SchemaDescriptor, Type as Node, TypePtr};
 use sluicegate_contract::{Contract, Element, Field, Reason, Type, UnknownFields};
 
 use super::pages::Leaf;
-use super::unreadable;
+use super::{damaged, unreadable};
 use crate::decode::{DecodeError, quote};
 
 /// Bytes of a value of fixed length.
@@ -34,7 +34,7 @@ pub(super) fn read(
     let mut choice = Choice { schema, keep, next: 0, leaves: Vec::new() };
     let columns = choice.columns(schema.root_schema(), Some(fields))?;
     let leaves = choice.leaves;
-    let failed = |error: parquet::errors::ParquetError| unreadable(error.to_string());
+    let failed = |error| damaged("the schema", error);
     let root = Node::group_type_builder(schema.root_schema().name()).with_fields(columns);
     let chosen = SchemaDescriptor::new(Arc::new(root.build().map_err(failed)?));
     // Only Parquet's own types count, but for what no Arrow type holds as it is.
@@ -50,7 +50,7 @@ pub(super) fn read(
 /// The Arrow types of a schema's columns.
 fn arrow_fields(schema: &SchemaDescriptor) -> Result<Fields, DecodeError> {
     let schema = parquet::arrow::parquet_to_arrow_schema(schema, None);
-    schema.map(|schema| schema.fields).map_err(|error| unreadable(error.to_string()))
+    schema.map(|schema| schema.fields).map_err(|error| damaged("the schema", error))
 }
 
 /// The field as it is read: strings as views of their pages, and the instants of 96 bits in microseconds, since their
@@ -111,7 +111,7 @@ impl Choice<'_> {
     }
 
     fn node(&mut self, node: &Node, fields: Option<&[Field]>) -> Result<TypePtr, DecodeError> {
-        let failed = |error: parquet::errors::ParquetError| unreadable(error.to_string());
+        let failed = |error| damaged("the schema", error);
         let (info, name) = (node.get_basic_info(), quote(node.name()));
         if node.is_primitive() {
             return self.leaf(node);
@@ -192,7 +192,7 @@ impl Choice<'_> {
                 .with_precision(descriptor.type_precision())
                 .with_scale(descriptor.type_scale());
         }
-        built.build().map(Arc::new).map_err(|error| unreadable(error.to_string()))
+        built.build().map(Arc::new).map_err(|error| damaged("the schema", error))
     }
 }
 
