@@ -201,7 +201,7 @@ impl Report {
     fn what_to_do(&self) -> Vec<Block> {
         let blocks = self.next.iter().flat_map(|step| {
             let commands = (!step.commands.is_empty()).then(|| Block::Code(step.commands.clone()));
-            [Some(Block::Lines(vec![step.what.clone()])), commands]
+            [Some(Block::Text(step.what.clone())), commands]
         });
         blocks.flatten().collect()
     }
@@ -220,7 +220,7 @@ impl Report {
         if let Some((first, last)) = self.events {
             lines.push(format!("events from {first} to {last}"));
         }
-        lines.push(format!("landed {}, staged {}", self.landed_at, self.staged_at));
+        lines.push(format!("landed {}, staged {:.0}", self.landed_at, self.staged_at));
         lines.push(format!("held against version {} of the contract", self.contract_version));
         lines.push(format!("raw id {}, order {}", self.raw_id, self.order));
         vec![Block::Lines(lines)]
@@ -238,7 +238,7 @@ impl Report {
         }
         if !self.quarantine.is_empty() {
             let what = "The bad rows as they came, and why each is bad:".to_owned();
-            blocks.extend([Block::Lines(vec![what]), Block::Code(self.quarantine.clone())]);
+            blocks.extend([Block::Text(what), Block::Code(self.quarantine.clone())]);
         }
         blocks
     }
@@ -297,8 +297,8 @@ impl Report {
     fn cost(&self) -> Vec<Block> {
         let Receipt { duration_ms, requests } = &self.receipt;
         let spent = requests.iter().map(|(kind, count)| format!("{} {kind}", number(*count)));
-        let spent: Vec<_> = spent.collect();
-        vec![Block::Lines(vec![format!("{} ms", number(*duration_ms)), spent.join(", ")])]
+        let took = format!("{} ms", number(*duration_ms));
+        vec![Block::Lines(std::iter::once(took).chain(spent).collect())]
     }
 }
 
@@ -523,13 +523,13 @@ mod tests {
         let markdown = report.markdown();
         for said in [
             "# flights / 2013/01.csv\n\n**Held, nothing",
-            "    sluicegate held release flights 20130102T030405Z-0123456789abcdef0123456789abcdef --order e0000000000-c00001-g00001 --why '…'\n",
-            &format!("    SELECT * FROM iceberg_scan('{table}');\n"),
+            "\n```\nsluicegate held release flights 20130102T030405Z-0123456789abcdef0123456789abcdef --order e0000000000-c00001-g00001 --why '…'\n```\n",
+            &format!("\n```\nSELECT * FROM iceberg_scan('{table}');\n"),
             "| `complete` | failed: holds the file | completeness of dep_time ≥ 0.95 | 0.81 | `<b>\\|row 7` |",
             "| `carrier` | 400 | 0 | 16 | `<9E>` | `YV` |  |  | `U\\|A ×1,234` |",
             "| `time` | 399 | 1 | ≈12,345 | `2013-01-01T00:00:00Z` |  |  | ≈1970-01-01T00:00:01Z |  |",
             "1,000 rows read: 400 accepted, 600 quarantined",
-            "    s3://lake/quarantine/flights/x-0.rows\n",
+            "\n```\ns3://lake/quarantine/flights/x-0.rows\n```\n",
             "| `/tax` | `{\"type\":\"number\"}` | 7 | `` `1` `` |",
             "9 s3:PutObject",
         ] {

@@ -23,6 +23,7 @@ pub(super) struct Section {
 
 #[derive(Clone, Debug)]
 pub(super) enum Block {
+    Text(String),
     Lines(Vec<String>),
     Table {
         head: Vec<&'static str>,
@@ -93,6 +94,7 @@ impl Page {
 impl Block {
     fn markdown(&self, out: &mut String) {
         match self {
+            Self::Text(text) => *out += &format!("{}\n", plain(text)),
             Self::Lines(lines) => {
                 lines.iter().for_each(|line| *out += &format!("* {}\n", plain(line)));
             }
@@ -104,15 +106,17 @@ impl Block {
                     *out += &format!("| {} |\n", cells.join(" | "));
                 }
             }
-            // Indented rather than fenced: there is no fence to break out of.
             Self::Code(lines) => {
-                lines.iter().for_each(|line| *out += &format!("    {}\n", visible(line)));
+                let lines = lines.iter().map(|line| visible(line)).collect::<Vec<_>>().join("\n");
+                let fence = fence(&lines, 3);
+                *out += &format!("{fence}\n{lines}\n{fence}\n");
             }
         }
     }
 
     fn html(&self, out: &mut String) {
         match self {
+            Self::Text(said) => *out += &format!("<p>{}\n", text(said)),
             Self::Lines(lines) => {
                 out.push_str("<ul>\n");
                 lines.iter().for_each(|line| *out += &format!("<li>{}\n", text(line)));
@@ -144,8 +148,7 @@ impl Cell {
             Self::Code(text) if text.contains("\\|") => plain(text),
             Self::Code(text) => {
                 let text = cut(&visible(text));
-                let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
-                let fence = "`".repeat(longest + 1);
+                let fence = fence(&text, 1);
                 let space = if text.starts_with('`') || text.ends_with('`') { " " } else { "" };
                 // A table ends its cells before it looks for code.
                 format!("{fence}{space}{}{space}{fence}", text.replace('|', "\\|"))
@@ -192,6 +195,12 @@ fn cut(text: &str) -> String {
         short.push('…');
     }
     short
+}
+
+/// More backticks than stand together in a text, and at least so many.
+fn fence(text: &str, least: usize) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    "`".repeat(least.max(longest + 1))
 }
 
 /// Text as HTML's contents and attributes take it.
@@ -290,8 +299,13 @@ mod tests {
         let item = lines.iter().find(|line| line.starts_with("* &lt;")).unwrap();
         assert!(item.contains("&lt;script\\>") && item.contains("!\\[i\\]"), "{item}");
         assert!(lines.contains(&"* \\- x"));
-        let code = lines.iter().find(|line| line.starts_with("    ")).unwrap();
-        assert!(code.contains("</code><script>") && code.contains("\\n# c"), "{code}");
+        let [.., open, code, close] = lines.as_slice() else { panic!("{markdown}") };
+        assert_eq!((open, close), (&"```", &"```"));
+        assert!(code.starts_with("</code><script>") && code.contains("\\n# c"), "{code}");
+        let fenced = Block::Code(vec!["````".into()]);
+        let mut out = String::new();
+        fenced.markdown(&mut out);
+        assert_eq!(out, "`````\n````\n`````\n");
     }
 
     #[test]
