@@ -111,8 +111,9 @@ fn count(dataset: &Dataset, report: &Report, summary: &mut Summary) {
             State::Published => {
                 totals.files_published += 1;
                 totals.late_files += u64::from(record.late_rows > 0);
-                // Of a replay it would say how old the data is, not how long it took.
-                if let Some(at) = report.swapped_at.filter(|_| record.order.epoch == 0) {
+                // Of a replay it would say how old the data is, and of a release how long people took.
+                let is_fresh = record.order.epoch == 0 && record.decision.is_none();
+                if let Some(at) = report.swapped_at.filter(|_| is_fresh) {
                     let landed = record.raw_id.landed_at().as_millisecond();
                     summary.latency(at.as_millisecond() - landed);
                 }
