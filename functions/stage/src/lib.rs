@@ -17,11 +17,12 @@ mod sink;
 mod source;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use sluicegate_audit::{Audit, AuditError, ENGINE, Outcome, Rules, audit};
+use sluicegate_audit::{AuditError, ENGINE, History, Outcome, PastFile, Rules, Seen, read};
 use sluicegate_contract::{Contract, Version};
 use sluicegate_lake::cas::{Creation, Writer};
 use sluicegate_lake::{
@@ -31,6 +32,8 @@ use sluicegate_runtime::{
     BatchResponse, Envelope, HandlerError, PromoteMessage, StageMessage, Summary, envelopes,
     outgoing,
 };
+use sluicegate_table::commit::CommitError;
+use sluicegate_table::history::Past;
 use sluicegate_table::iceberg::manifest::DataFile;
 use sluicegate_table::preview::{Subject, preview};
 use sluicegate_table::report::Report;
@@ -59,13 +62,19 @@ pub struct Stage {
 /// What is left of an invocation's time when an audit is stopped: enough to say so, and to upload what a short one made.
 const MARGIN: SignedDuration = SignedDuration::from_secs(30);
 
-/// A contract, as read once for all messages of an invocation.
-type Contracts = BTreeMap<Dataset, Option<Arc<(Contract, Version)>>>;
+/// What is read once for all messages of an invocation.
+#[derive(Default)]
+struct Known {
+    contracts: BTreeMap<Dataset, Option<Arc<(Contract, Version)>>>,
+    pasts: Pasts,
+}
+
+type Pasts = BTreeMap<Dataset, Past>;
 
 impl Stage {
     /// Handles one batch of stage messages.
     pub async fn handle(&self, event: Value, summary: &mut Summary) -> Result<Value, HandlerError> {
-        let mut contracts = Contracts::new();
+        let mut known = Known::default();
         let mut response = BatchResponse::default();
         let messages = envelopes::<StageMessage>(event, &mut response, summary)?;
         for (n, Envelope { id, message }) in messages.into_iter().enumerate() {
@@ -73,7 +82,7 @@ impl Stage {
                 response.put_back(&id, summary);
                 continue;
             }
-            if let Err(error) = self.message(message, &mut contracts, summary).await {
+            if let Err(error) = self.message(message, &mut known, summary).await {
                 response.fail(&id, &error, summary);
             }
         }
@@ -83,14 +92,14 @@ impl Stage {
     async fn message(
         &self,
         message: StageMessage,
-        contracts: &mut Contracts,
+        known: &mut Known,
         summary: &mut Summary,
     ) -> Result<(), HandlerError> {
         if message.hop > MAX_HOPS {
             let reason = format!("{} was handed on {} times: a loop", message.raw_id, message.hop);
             return Err(HandlerError::new(reason));
         }
-        let Some(contract) = self.contract(&message.dataset, contracts).await? else {
+        let Some(contract) = self.contract(&message.dataset, known).await? else {
             // RAW-2: waiting. Its contract's landing sends this message again.
             summary.outcomes.files_waiting += 1;
             return Ok(());
@@ -99,7 +108,7 @@ impl Stage {
         let order = Order { epoch: message.epoch, contract: version.sequence, engine: ENGINE };
         let proposal = match self.proposed(&message.dataset, &message.raw_id, order).await? {
             Some(proposal) => proposal,
-            None => self.propose(&message, &contract, order, summary).await?,
+            None => self.propose(&message, &contract, order, known, summary).await?,
         };
         let promote = PromoteMessage {
             v: 1,
@@ -115,9 +124,9 @@ impl Stage {
     async fn contract(
         &self,
         dataset: &Dataset,
-        known: &mut Contracts,
+        known: &mut Known,
     ) -> Result<Option<Arc<(Contract, Version)>>, HandlerError> {
-        if let Some(contract) = known.get(dataset) {
+        if let Some(contract) = known.contracts.get(dataset) {
             return Ok(contract.clone());
         }
         let current = current_contract(&*self.lake, dataset)
@@ -130,7 +139,7 @@ impl Stage {
                 Some(Arc::new((contract, version)))
             }
         };
-        known.insert(dataset.clone(), contract.clone());
+        known.contracts.insert(dataset.clone(), contract.clone());
         Ok(contract)
     }
 
@@ -153,6 +162,7 @@ impl Stage {
         message: &StageMessage,
         contract: &Arc<(Contract, Version)>,
         order: Order,
+        known: &mut Known,
         summary: &mut Summary,
     ) -> Result<Proposal, HandlerError> {
         let StageMessage { dataset, source, raw_id, .. } = message;
@@ -171,8 +181,11 @@ impl Stage {
             done: Uploaded::default(),
         };
         let until = summary.deadline().map(|at| at - MARGIN);
-        let (meta, audited, rest) =
+        let (meta, seen, rest, rules) =
             self.audit(&key, raw_id, contract, folder.path(), until, &mut uploads).await?;
+        let history = self.history(message, &seen, &rules, &mut known.pasts).await?;
+        let audited =
+            seen.judge(&rules, &history).map_err(|e| HandlerError::new(format!("{key}: {e}")))?;
         let coverage = audited.verdict.coverage();
         let outcome = audited.verdict.outcome();
         if outcome != Outcome::Reject && coverage.bytes != meta.size {
@@ -205,7 +218,7 @@ impl Stage {
             sha256: meta.sha256,
             bytes: meta.size,
             verdict: audited.verdict,
-            audits: Vec::new(),
+            audits: audited.audits,
             profile: Some(audited.profile),
             event_range: audited.event_range,
             amendments: audited.amendments,
@@ -251,7 +264,7 @@ impl Stage {
         folder: &std::path::Path,
         until: Option<Timestamp>,
         uploads: &mut Uploads<'_>,
-    ) -> Result<(Meta, Audit, Vec<Closed>), HandlerError> {
+    ) -> Result<(Meta, Seen, Vec<Closed>, Rules), HandlerError> {
         let (lake, ambient) = (self.lake.clone(), self.ambient.clone());
         let (meta, pump, reader) = source::open(lake, key, ambient, until).await?;
         let rules =
@@ -262,9 +275,9 @@ impl Stage {
         let work = tokio::task::spawn_blocking(move || {
             let scratch = sluicegate_audit::Scratch { folder: folder.clone(), limit };
             let mut sink = sink::LocalSink::new(folder, rules.schema().clone(), sender, room);
-            let audited = audit(reader, &rules, &scratch, &mut sink)?;
+            let seen = read(reader, &rules, &scratch, &mut sink)?;
             let rest = sink.finish().map_err(AuditError::Sink)?;
-            Ok::<_, AuditError>((audited, rest))
+            Ok::<_, AuditError>((seen, rest, rules))
         });
         let upload = async {
             while let Some(file) = closed.recv().await {
@@ -277,12 +290,47 @@ impl Stage {
         uploaded?;
         let worked =
             worked.map_err(|e| HandlerError::new(format!("the audit ended abruptly: {e}")))?;
-        let (audited, rest) = match (worked, pumped) {
+        let (seen, rest, rules) = match (worked, pumped) {
             (Ok(done), _) => done,
             (Err(AuditError::Source(_)), Err(error)) => return Err(error.into()),
             (Err(error), _) => return Err(HandlerError::new(format!("{key}: {error}"))),
         };
-        Ok((meta, audited, rest))
+        Ok((meta, seen, rest, rules))
+    }
+
+    /// What was published before, as far as a contract's audits ask.
+    async fn history(
+        &self,
+        message: &StageMessage,
+        seen: &Seen,
+        rules: &Rules,
+        pasts: &mut Pasts,
+    ) -> Result<History, HandlerError> {
+        let depth = History::depth(rules.contract());
+        let StageMessage { dataset, source, raw_id, .. } = message;
+        if depth == 0 || seen.is_unreadable() {
+            return Ok(History::default());
+        }
+        let failed = |e: CommitError| HandlerError::new(e.to_string());
+        let lake = &*self.lake;
+        let past = match pasts.entry(dataset.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Past::open(lake, dataset).await.map_err(failed)?),
+        };
+        let records = past.before(lake, dataset, (raw_id, source), depth).await.map_err(failed)?;
+        let files = records.iter().map(|record| PastFile {
+            landed_at: record.raw_id.landed_at(),
+            rows: record.rows,
+            main_day: record.main_day,
+            profile: None,
+        });
+        let mut history = History { files: files.collect() };
+        for at in seen.profiles_wanted(rules, &history) {
+            if let (Some(file), Some(record)) = (history.files.get_mut(at), records.get(at)) {
+                file.profile = past.profile(lake, dataset, record).await.map_err(failed)?;
+            }
+        }
+        Ok(history)
     }
 
     /// Makes a table over just these files, so that somebody can look at them before deciding.

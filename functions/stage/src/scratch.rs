@@ -5,9 +5,6 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// Bytes of a raw object that may be kept beside what is staged of it, where it is not read from its beginning: half of
-/// what the template gives the function by default.
-
 const PREFIX: &str = "sluicegate-stage-";
 
 /// Where folders are made, and how much may lie in them.

@@ -6,7 +6,7 @@
 //! since the profile lacks it, is not proven, which is no pass. Values of classified columns are not shown. Pure.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use sluicegate_contract::audits::{
@@ -73,10 +73,50 @@ impl History {
     pub fn depth(contract: &Contract) -> usize {
         let files = |baseline: &Baseline| match baseline.season {
             Season::None => baseline.history,
-            Season::Weekday => baseline.history * 7,
+            // There may be many files a day; but a page of the ledger has no more.
+            Season::Weekday => (baseline.history * 7 * 24).min(1000),
         };
         let all = contract.audits.iter().filter_map(|rule| rule.measure.baseline());
         all.map(files).max().unwrap_or_default()
+    }
+
+    /// The files whose profiles a contract's audits of a file look into, by their places here.
+    pub(crate) fn wanted(
+        &self,
+        contract: &Contract,
+        landed_at: Timestamp,
+        main_day: Option<i64>,
+    ) -> BTreeSet<usize> {
+        let drifts = contract.audits.iter().filter_map(|rule| match &rule.measure {
+            AuditMeasure::Drift { baseline, .. } => Some(baseline),
+            _ => None,
+        });
+        let mut wanted = BTreeSet::new();
+        for baseline in drifts {
+            let alike = self.alike(contract, landed_at, main_day, baseline.season);
+            wanted.extend(alike.map(|(at, _)| at).take(baseline.history));
+        }
+        wanted
+    }
+
+    /// The files that one is comparable with, the newest first.
+    fn alike(
+        &self,
+        contract: &Contract,
+        landed_at: Timestamp,
+        main_day: Option<i64>,
+        season: Season,
+    ) -> impl Iterator<Item = (usize, &PastFile)> {
+        let timed = contract.event_time.is_some();
+        let weekday = move |landed_at: Timestamp, main_day: Option<i64>| {
+            let landed = landed_at.as_microsecond().div_euclid(MICROS_PER_DAY);
+            let day = if timed { main_day } else { Some(landed) };
+            day.map(|day| day.rem_euclid(7))
+        };
+        let own = weekday(landed_at, main_day);
+        self.files.iter().enumerate().filter(move |(_, file)| {
+            season == Season::None || weekday(file.landed_at, file.main_day) == own
+        })
     }
 }
 
@@ -317,16 +357,9 @@ impl<'a> Judge<'a> {
 
     /// Past files that this one is comparable with, the newest first.
     fn alike(&self, season: Season) -> impl Iterator<Item = &'a PastFile> {
-        let timed = self.contract.event_time.is_some();
-        let weekday = move |landed_at: Timestamp, main_day: Option<i64>| {
-            let landed = landed_at.as_microsecond().div_euclid(MICROS_PER_DAY);
-            let day = if timed { main_day } else { Some(landed) };
-            day.map(|day| day.rem_euclid(7))
-        };
-        let own = weekday(self.seen.landed_at, self.seen.profile.events.main_day());
-        self.history.files.iter().filter(move |file| {
-            season == Season::None || weekday(file.landed_at, file.main_day) == own
-        })
+        let main_day = self.seen.profile.events.main_day();
+        let alike = self.history.alike(self.contract, self.seen.landed_at, main_day, season);
+        alike.map(|(_, file)| file)
     }
 
     fn volume(&self, bounds: &Bounds, baseline: &Baseline) -> Answer {

@@ -37,7 +37,7 @@ pub use sluicegate_contract::infer::Amendment;
 pub use sluicegate_contract::{Coverage, Outcome, Reason, Verdict, VerdictError};
 
 /// Rises with every change that makes the same bytes give other files, so that a replay is told from a repetition.
-pub const ENGINE: u32 = 2;
+pub const ENGINE: u32 = 3;
 
 /// Room for local files that an audit may need: to sort keys, and to hold what must be read from its end.
 #[derive(Clone, Debug)]

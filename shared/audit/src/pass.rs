@@ -218,9 +218,9 @@ impl Seen {
         self.unreadable.is_some()
     }
 
-    /// What the accepted rows look like.
-    pub fn profile(&self) -> &Profile {
-        &self.profile
+    /// The past files whose profiles are needed to judge it, by their places in the history.
+    pub fn profiles_wanted(&self, rules: &Rules, history: &History) -> BTreeSet<usize> {
+        history.wanted(&rules.contract, rules.landed_at, self.profile.events.main_day())
     }
 
     /// Decides.

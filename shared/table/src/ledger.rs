@@ -59,6 +59,9 @@ pub struct Record {
     pub rows: u64,
     pub quarantined: u64,
     pub event_range: Option<(i64, i64)>,
+    /// The day since 1970 on which most of its rows happened, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main_day: Option<i64>,
     /// Partitions that were closed when its source was first published; `None` until then. Never decided again.
     pub late: Option<Vec<i32>>,
     pub late_rows: u64,
@@ -90,6 +93,7 @@ impl Record {
             rows: coverage.rows_accepted,
             quarantined: coverage.rows_quarantined,
             event_range: proposal.event_range,
+            main_day: proposal.profile.as_ref().and_then(|profile| profile.events.main_day()),
             late: None,
             late_rows: 0,
             published_at: None,

@@ -4,6 +4,7 @@
 //! * [`Proposal`]: what staging a raw object came to, and [`Decision`] what a person made of a held one.
 //! * [`Ledger`]: one record for every raw object ever promoted; [`tree`]: its pages, and the manifests beside them.
 //! * [`plan`]: what a group of proposals makes of a table, pure; [`invariants`]: what must hold of it.
+//! * [`history`]: what was published before a raw object, for its audits.
 //! * [`commit`]: reads, plans, checks, writes, and swaps the pointer.
 //! * [`held`]: what waits for a person, and a person's decision. Only these two do I/O.
 //! * [`report`]: a proposal as a person reads it, and [`preview`] as an engine does; pure.
@@ -13,6 +14,7 @@
 pub mod commit;
 mod contracts;
 pub mod held;
+pub mod history;
 pub mod iceberg;
 pub mod invariants;
 mod ledger;

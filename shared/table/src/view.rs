@@ -10,7 +10,7 @@ use crate::commit::{AT_ONCE, CommitError};
 use crate::iceberg::list::{self, ManifestFile};
 use crate::iceberg::manifest::{self, Entry, Status};
 use crate::iceberg::metadata::TableMetadata;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Record};
 use crate::tree::Root;
 
 /// Keys of a snapshot's summary that are ours.
@@ -73,6 +73,18 @@ impl View {
         }
         view.metadata = Some(metadata);
         Ok(view)
+    }
+
+    /// Reads the records of one page.
+    pub(crate) async fn records(
+        &self,
+        store: &dyn Store,
+        dataset: &Dataset,
+        page: usize,
+    ) -> Result<Vec<Record>, CommitError> {
+        let Some(page) = self.root.pages.get(page) else { return Ok(Vec::new()) };
+        let read: Ledger = parse(&page.ledger, &object(store, dataset, &page.ledger).await?)?;
+        Ok(read.records.into_values().collect())
     }
 
     /// Reads pages, those that were read before left out.

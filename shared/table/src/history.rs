@@ -1,0 +1,83 @@
+//! What was published before a raw object: what its audits compare it with.
+//!
+//! Reads the ledger's root once and the pages that are asked for, each once; never a manifest and never data. What is
+//! read is one snapshot's: what is published meanwhile is not seen, and a withdrawn or superseded file is nobody's past.
+
+use std::collections::BTreeMap;
+
+use sluicegate_contract::profile::Profile;
+use sluicegate_lake::{Dataset, Order, RawId, Source, Store, StoreError, keys};
+
+use crate::commit::CommitError;
+use crate::ledger::{Record, State};
+use crate::proposal::Proposal;
+use crate::view::View;
+
+/// A dataset's published files, as far as they were asked for.
+#[derive(Debug, Default)]
+pub struct Past {
+    view: View,
+    /// By page.
+    records: BTreeMap<usize, Vec<Record>>,
+    profiles: BTreeMap<(RawId, Order), Option<Profile>>,
+}
+
+impl Past {
+    /// Opens the table's present state; one without a table has no past.
+    pub async fn open(store: &dyn Store, dataset: &Dataset) -> Result<Self, CommitError> {
+        Ok(Self { view: View::open(store, dataset).await?, ..Self::default() })
+    }
+
+    /// The published files of other sources that landed before, the newest first, at most `count`.
+    pub async fn before(
+        &mut self,
+        store: &dyn Store,
+        dataset: &Dataset,
+        (id, source): (&RawId, &Source),
+        count: usize,
+    ) -> Result<Vec<Record>, CommitError> {
+        let mut found = Vec::new();
+        let Some(own) = self.view.root.page_of(id) else { return Ok(found) };
+        for page in (0..=own).rev() {
+            if found.len() >= count {
+                break;
+            }
+            if !self.records.contains_key(&page) {
+                let records = self.view.records(store, dataset, page).await?;
+                self.records.insert(page, records);
+            }
+            let records = self.records.get(&page).map(Vec::as_slice).unwrap_or_default();
+            let past = records.iter().rev().filter(|record| {
+                record.raw_id < *id && record.state == State::Published && record.source != *source
+            });
+            found.extend(past.take(count - found.len()).cloned());
+        }
+        Ok(found)
+    }
+
+    /// The profile of a published file; `None` if its proposal has none, as old ones.
+    pub async fn profile(
+        &mut self,
+        store: &dyn Store,
+        dataset: &Dataset,
+        record: &Record,
+    ) -> Result<Option<Profile>, CommitError> {
+        let of = record.files_of.clone().unwrap_or_else(|| (record.raw_id.clone(), record.order));
+        if let Some(known) = self.profiles.get(&of) {
+            return Ok(known.clone());
+        }
+        let key = keys::proposal(dataset, &of.0, of.1);
+        let profile = match store.get(&key).await {
+            Ok((_, bytes)) => {
+                let proposal: Proposal = serde_json::from_slice(&bytes)
+                    .map_err(|e| CommitError::Corrupt(format!("{key}: {e}")))?;
+                proposal.profile
+            }
+            // It may have been collected: a proposal is no part of the table.
+            Err(StoreError::Absent { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        self.profiles.insert(of, profile.clone());
+        Ok(profile)
+    }
+}
