@@ -211,13 +211,13 @@ impl Splitter {
         let (delimiter, quote) = (u8x16::splat(self.delimiter), u8x16::splat(self.quote));
         let (lf, cr) = (u8x16::splat(b'\n'), u8x16::splat(b'\r'));
         let (lanes, _) = block.as_chunks::<16>();
-        let bits = lanes.iter().rev().fold(0u64, |bits, lane| {
+
+        lanes.iter().rev().fold(0u64, |bits, lane| {
             let lane = u8x16::new(*lane);
             let is =
                 lane.simd_eq(delimiter) | lane.simd_eq(quote) | lane.simd_eq(lf) | lane.simd_eq(cr);
             (bits << 16) | u64::from(is.to_bitmask())
-        });
-        bits
+        })
     }
 
     /// What a byte that may mean something means at its place.
@@ -331,8 +331,11 @@ mod tests {
 
     const ALL: usize = usize::MAX;
 
+    /// A row's number of cells, and as many of them as are wanted.
+    type Cells = (usize, Vec<Vec<u8>>);
+
     /// Rows of cells, read in pieces of a size; the width is that of the first row.
-    fn split(bytes: &[u8], piece: usize, width: usize) -> (Vec<(usize, Vec<Vec<u8>>)>, bool) {
+    fn split(bytes: &[u8], piece: usize, width: usize) -> (Vec<Cells>, bool) {
         let mut splitter = Splitter::new(b',', b'"');
         let wanted = Wanted { width, rows: ALL, bytes: ALL };
         let mut rows = Rows::default();
@@ -349,7 +352,7 @@ mod tests {
     }
 
     /// The same by another's state machine.
-    fn oracle(bytes: &[u8], width: usize) -> Vec<(usize, Vec<Vec<u8>>)> {
+    fn oracle(bytes: &[u8], width: usize) -> Vec<Cells> {
         let mut core = csv_core::Reader::new();
         let (mut out, mut ends) = (vec![0; bytes.len() + 1], vec![0; bytes.len() + 2]);
         let (mut rows, mut at) = (Vec::new(), 0);

@@ -375,7 +375,7 @@ mod tests {
     fn many(duplicates: i64) -> Vec<RecordBatch> {
         let rows = i64::try_from(BUFFER).unwrap() * 5 / 2;
         let key = |i: i64| if i >= rows - duplicates { i - rows / 2 } else { i };
-        let mixed = |i: i64| key(i).wrapping_mul(0x9E37_79B9_7F4A_7C1);
+        let mixed = |i: i64| key(i).wrapping_mul(0x09E3_779B_97F4_A7C1);
         let all: Vec<_> = (0..rows).map(|i| (mixed(i), None)).collect();
         all.chunks(8192).map(batch).collect()
     }

@@ -1003,7 +1003,7 @@ fn literal(word: &str, text: &str) -> Option<Option<(Literal, Kind)>> {
         "date" => time::date(text).map(|days| (Literal::Date(days), Kind::Time)),
         "timestamp" => time::date_time(text)
             // With an offset it may lie outside the years that can be written.
-            .filter(|micros| time::date_time(&instant(*micros)) == Some(*micros))
+            .filter(|micros| time::date_time(instant(*micros)) == Some(*micros))
             .map(|micros| (Literal::Timestamp(micros), Kind::Time)),
         "interval" => duration(text)
             .filter(|d| d.subsec_nanos() % 1000 == 0)
