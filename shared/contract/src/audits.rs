@@ -1032,6 +1032,34 @@ mod tests {
         }
     }
 
+    /// With a boolean column more, which flights have not.
+    #[test]
+    fn the_examples_of_the_documentation_are_audits_of_flights() {
+        let flights = include_str!("../../../examples/flights/contract.json");
+        let mut document: Value = serde_json::from_str(flights).unwrap();
+        document["properties"]["cancelled"] = json!({"type": "boolean"});
+        let text = include_str!("../../../docs/audits.md");
+        let mut named: Vec<&str> = Vec::new();
+        for example in text.split('`').filter(|part| part.starts_with("{\"audit\"")) {
+            let mut audit: Value = serde_json::from_str(example).unwrap();
+            audit["id"] = json!("it");
+            document["x-sluicegate"]["audits"] = json!([audit]);
+            let contract = Contract::parse(document.to_string().as_bytes())
+                .unwrap_or_else(|e| panic!("{example}: {e}"));
+            named.extend(contract.audits.iter().map(|rule| rule.measure.name()));
+        }
+        named.dedup();
+        assert_eq!(named.len(), 26, "{named:?}");
+        let conditions: Vec<_> =
+            text.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+        let fields = Contract::parse(flights.as_bytes()).unwrap().fields;
+        assert_eq!(conditions.len(), 4);
+        for condition in conditions {
+            let scope = if condition.contains("sum(") { Scope::Aggregate } else { Scope::Row };
+            assert!(Expr::parse(condition, &fields, scope).is_ok(), "{condition}");
+        }
+    }
+
     #[test]
     fn an_id_is_of_one_audit_and_there_are_not_too_many() {
         let one = |id: &str| json!({"id": id, "audit": "row_count", "min": 1});
