@@ -451,6 +451,31 @@ mod tests {
     }
 
     #[test]
+    fn audits_that_the_standard_measures_are_said_in_its_words() {
+        let audits = serde_json::json!([
+            {"id": "some", "audit": "row_count", "min": 1, "max": 9, "severity": "warn"},
+            {"id": "few", "audit": "row_count", "max": 9},
+            {"id": "once", "audit": "unique", "columns": ["n"]},
+            {"id": "sum", "audit": "sum", "column": "n", "min": 1},
+        ]);
+        let properties =
+            serde_json::json!({"N": {"type": "integer", "x-sluicegate": {"name": "n"}}});
+        let export = odcs(&contract(properties, serde_json::json!({"audits": audits})), "things");
+        let document: Value = serde_json::from_str(&export.text).unwrap();
+        let quality = &document["schema"][0]["quality"];
+        assert_eq!(quality[0]["mustBeBetween"], serde_json::json!([1, 9]));
+        assert_eq!(
+            (&quality[0]["severity"], &quality[1]["mustBeLessOrEqualTo"]),
+            (&"warning".into(), &9.into())
+        );
+        assert_eq!(quality[2]["arguments"]["properties"], serde_json::json!(["N"]));
+        assert_eq!(quality[3]["type"], "text");
+        let audits: Vec<_> =
+            places(&export.unsaid).into_iter().filter(|at| at.contains("audits")).collect();
+        assert_eq!(audits, ["/x-sluicegate/audits/sum"]);
+    }
+
+    #[test]
     fn of_two_bounds_the_stronger_is_said() {
         let (property, unsaid) = odcs_property(serde_json::json!({"n": {
             "type": "integer", "minimum": 5, "allOf": [{"minimum": 3}, {"minimum": 7}, {"multipleOf": 2}, {"multipleOf": 3}],

@@ -12,10 +12,12 @@ use super::{
     Export, Part, Rule, iceberg_type, in_units, lineage, listed, number, object, parts, pretty,
     sentence, some_text, text, unsaid_settings, value, words,
 };
+use crate::audits::{AuditMeasure, AuditRule};
+use crate::expr::Literal;
 use crate::format::Format;
 use crate::schema::Assertion;
 use crate::types::{Field, Type};
-use crate::{Contract, Grain, Num};
+use crate::{Contract, Grain, Num, Severity};
 
 /// What the standard has a place for.
 const SAID: [&str; 7] = [
@@ -43,6 +45,13 @@ pub fn odcs(contract: &Contract, dataset: &str) -> Export {
     }));
     let mut quality = in_words(&rules, "the row", &mut unsaid);
     quality.extend(no_duplicates(contract));
+    let mut said: Vec<String> = SAID.iter().map(|key| (*key).to_owned()).collect();
+    for rule in &contract.audits {
+        let measured = audit(contract, rule);
+        said.extend(measured.is_some().then(|| format!("audits/{}", rule.id)));
+        let words = || json!({ "type": "text", "description": words::audit(rule) });
+        quality.push(measured.unwrap_or_else(words));
+    }
     let table = object([
         ("name", Some(text(dataset))),
         ("logicalType", Some(text("object"))),
@@ -51,10 +60,10 @@ pub fn odcs(contract: &Contract, dataset: &str) -> Export {
         ("properties", Some(Value::Array(properties))),
         ("quality", filled(quality)),
     ]);
-    let mut said = SAID.to_vec();
     if contract.team.contact.is_some() {
-        said.push("team/effective");
+        said.push("team/effective".to_owned());
     }
+    let said: Vec<&str> = said.iter().map(String::as_str).collect();
     unsaid.extend(unsaid_settings(contract, &said));
     let document = object([
         ("apiVersion", Some(text("v3.1.0"))),
@@ -128,6 +137,42 @@ fn no_duplicates(contract: &Contract) -> Option<Value> {
             "description": "No two rows have the same key.",
         })
     })
+}
+
+/// An audit as one of the standard's metrics, where it has one.
+fn audit(contract: &Contract, rule: &AuditRule) -> Option<Value> {
+    let bound = |literal: &Option<Literal>| match literal {
+        Some(Literal::Number(n)) => number(*n),
+        _ => None,
+    };
+    let mut quality = match &rule.measure {
+        AuditMeasure::RowCount => {
+            let (operator, value) = match (bound(&rule.bounds.min), bound(&rule.bounds.max)) {
+                (Some(min), Some(max)) if min == max => ("mustBe", min),
+                (Some(min), Some(max)) => ("mustBeBetween", json!([min, max])),
+                (Some(min), None) => ("mustBeGreaterOrEqualTo", min),
+                (None, max) => ("mustBeLessOrEqualTo", max?),
+            };
+            object([("metric", Some(text("rowCount"))), (operator, Some(value))])
+        }
+        AuditMeasure::Unique { columns } => {
+            let field = |name: &String| contract.fields.iter().find(|f| f.name == *name);
+            let properties: Vec<_> = columns.iter().filter_map(field).map(|f| &f.source).collect();
+            object([
+                ("metric", Some(text("duplicateValues"))),
+                ("arguments", Some(json!({ "properties": properties }))),
+                ("mustBe", Some(json!(0))),
+            ])
+        }
+        _ => return None,
+    };
+    let severity = if rule.severity == Severity::Warn { "warning" } else { "error" };
+    quality.extend(object([
+        ("name", Some(text(&rule.id))),
+        ("severity", Some(text(severity))),
+        ("description", some_text(rule.description.as_ref())),
+    ]));
+    Some(Value::Object(quality))
 }
 
 fn property(contract: &Contract, part: &Part<'_>, unsaid: &mut Vec<String>) -> Value {
