@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,11 @@ def test_orders(new_lake: NewLake, tmp_path: Path, copies: int) -> None:
     assert key["value"] == copies
     assert str(copies) in key["found"]
     twice = {rows[other]["id"] for other in places[copies:]}
-    assert key["sample"] and all(any(order in said for order in twice) for said in key["sample"])
+    # Rows are named by their numbers, from 1, the earlier one first.
+    pairs = [[int(number) for number in re.findall(r"\d+", said)] for said in key["sample"]]
+    assert len(pairs) == min(copies, 5)
+    for earlier, later in pairs:
+        assert earlier < later and rows[earlier - 1]["id"] == rows[later - 1]["id"] and rows[later - 1]["id"] in twice
 
 
 @pytest.mark.parametrize("copies", [0, 4])

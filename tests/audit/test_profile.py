@@ -199,6 +199,11 @@ def test_frequent_values_are_as_frequent_as_they_say(case: Case) -> None:
 def test_events_are_all_rows_by_time(case: Case) -> None:
     contract = data.contract(case.lake.contract)
     name, events = contract["x-sluicegate"]["event_time"]["column"], case.lake.proposal(case.result)["profile"]["events"]
-    step = {"hour": 3_600_000_000, "day": 86_400_000_000}[events["step"]]
-    rows = case.db.execute(f"SELECT epoch_us({name}::TIMESTAMP) // {step}, count(*) FROM source GROUP BY 1").fetchall()
+    at = f"{name}::TIMESTAMP"
+    step = {
+        "hour": f"epoch_us({at}) // 3600000000",
+        "day": f"epoch_us({at}) // 86400000000",
+        "month": f"(year({at}) - 1970) * 12 + month({at}) - 1",
+    }[events["step"]]
+    rows = case.db.execute(f"SELECT {step}, count(*) FROM source GROUP BY 1").fetchall()
     assert {int(at): count for at, count in events["rows"].items()} == {int(at): count for at, count in rows}

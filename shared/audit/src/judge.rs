@@ -1382,7 +1382,7 @@ mod tests {
             json!({"id": "v", "audit": "volume", "min": 0.5, "history": 4, "season": "none"});
         let drift = json!({"id": "d", "audit": "drift", "column": "s", "by": "psi", "max": 1});
         assert_eq!(History::depth(&contract(json!([volume.clone()]))), 4);
-        assert_eq!(History::depth(&contract(json!([volume, drift]))), 56);
+        assert_eq!(History::depth(&contract(json!([volume, drift]))), 1000);
         assert_eq!(
             History::depth(&contract(json!([{"id": "r", "audit": "row_count", "min": 1}]))),
             0

@@ -665,8 +665,13 @@ fn partition_of(grain: Grain) -> Option<fn(i64) -> i32> {
     }
 }
 
-/// A value for a message.
+/// An event time for a message.
 fn shown(column: &ArrayRef, row: usize) -> String {
-    let shown = arrow::util::display::array_value_to_string(column, row).unwrap_or_default();
-    if shown.is_empty() { "beyond the calendar".to_owned() } else { shown }
+    // Arrow writes no time of a zone without a data base of zones.
+    let micros = column.as_primitive_opt::<TimestampMicrosecondType>().map(|c| c.value(row));
+    let shown = match micros {
+        Some(micros) => Timestamp::from_microsecond(micros).ok().map(|at| at.to_string()),
+        None => arrow::util::display::array_value_to_string(column, row).ok(),
+    };
+    shown.filter(|text| !text.is_empty()).unwrap_or_else(|| "beyond the calendar".to_owned())
 }
