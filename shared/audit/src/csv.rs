@@ -19,7 +19,7 @@ use crate::cell;
 use crate::decode::{
     CHUNK_BYTES, Cell, Chunk, Column, DecodeError, Decoder, RowFault, chunk_rows, leaves, quote,
 };
-use crate::input::{READ, read_more};
+use crate::input::Buffer;
 use crate::jsonl::{Stranger, object_of, parse};
 use crate::split::{MAX_COLUMNS, Row, Rows, Splitter, Stop, Wanted};
 use crate::text::{Nulls, Texts};
@@ -31,7 +31,9 @@ pub(crate) struct Csv<'a, R> {
     reader: R,
     splitter: Splitter,
     /// Bytes that were read and belong to no chunk yet.
-    ahead: Vec<u8>,
+    ahead: Buffer,
+    /// Room that was given back.
+    spare: Vec<u8>,
     ended: bool,
     /// Where `ahead` begins in the unpacked object.
     offset: u64,
@@ -49,6 +51,8 @@ pub(crate) struct Csv<'a, R> {
 /// Some rows, split, and the bytes that they lie in.
 struct Taken {
     bytes: Vec<u8>,
+    /// Where the rows end; what lies behind is none of theirs.
+    end: usize,
     offset: u64,
     split: Rows,
     /// Whether the object ends within quotes.
@@ -88,7 +92,8 @@ impl<'a, R: Read> Csv<'a, R> {
             format,
             reader,
             splitter: Splitter::new(format.delimiter, format.quote),
-            ahead: Vec::new(),
+            ahead: Buffer::default(),
+            spare: Vec::new(),
             ended: false,
             offset: 0,
             rows: 0,
@@ -104,15 +109,15 @@ impl<'a, R: Read> Csv<'a, R> {
     }
 
     fn read_header(&mut self) -> Result<(), DecodeError> {
-        while self.ahead.len() < 3 && !self.ended {
-            self.ended = !read_more(&mut self.reader, &mut self.ahead)?;
+        while self.ahead.bytes().len() < 3 && !self.ended {
+            self.ended = !self.ahead.read_more(&mut self.reader)?;
         }
-        if self.ahead.starts_with(b"\xef\xbb\xbf") {
-            self.ahead.drain(..3);
+        if self.ahead.bytes().starts_with(b"\xef\xbb\xbf") {
+            self.ahead.drop_front(3);
             self.offset = 3;
         }
         if !self.format.header {
-            if self.ahead.is_empty() {
+            if self.ahead.bytes().is_empty() {
                 return Err(unreadable("empty", "the object is empty"));
             }
             self.width = self.contract.fields.len();
@@ -178,13 +183,13 @@ impl<'a, R: Read> Csv<'a, R> {
 
     /// Takes rows off the object; none at its end.
     fn take(&mut self, wanted: &Wanted) -> Result<Taken, DecodeError> {
-        let mut bytes = std::mem::take(&mut self.ahead);
         // Many short objects have few rows: only a chunk that follows another is likely to be full.
         let more = self.rows >= wanted.rows as u64 && wanted.rows > 1;
         let mut split =
             if more { Rows::with_room(wanted.rows, wanted.width) } else { Rows::default() };
         let end = loop {
-            let stop = self.splitter.scan(&bytes, self.ended, wanted, &mut split);
+            let bytes = self.ahead.bytes();
+            let stop = self.splitter.scan(bytes, self.ended, wanted, &mut split);
             let begun = bytes.len() - self.splitter.row_start().min(bytes.len());
             let pending = if stop == Stop::More { begun } else { 0 };
             let lengths = split.rows.iter().map(|row| row.span.len()).chain([pending]);
@@ -200,7 +205,7 @@ impl<'a, R: Read> Csv<'a, R> {
             }
             match stop {
                 Stop::Full(end) => break end,
-                Stop::More => self.ended = !read_more(&mut self.reader, &mut bytes)?,
+                Stop::More => self.ended = !self.ahead.read_more(&mut self.reader)?,
                 Stop::Columns => {
                     return Err(unreadable(
                         "columns",
@@ -212,19 +217,16 @@ impl<'a, R: Read> Csv<'a, R> {
                 }
             }
         };
-        // Room for what is read next, so that a chunk's bytes are moved once.
-        self.ahead = Vec::with_capacity(bytes.len() + READ);
-        self.ahead.extend_from_slice(bytes.get(end..).unwrap_or_default());
-        bytes.truncate(end);
+        let bytes = self.ahead.take(end, std::mem::take(&mut self.spare));
         let offset = self.offset;
         self.offset += end as u64;
         self.rows += split.rows.len() as u64;
-        Ok(Taken { bytes, offset, split, open_quote: self.splitter.is_open() })
+        Ok(Taken { bytes, end, offset, split, open_quote: self.splitter.is_open() })
     }
 
     /// Finds rows that are no text, and makes text of those that are not UTF-8.
-    fn check_text(&self, chunk: &mut Chunk, split: &mut Rows) {
-        let bytes = &chunk.bytes;
+    fn check_text(&self, chunk: &mut Chunk, end: usize, split: &mut Rows) {
+        let bytes = chunk.bytes.get(..end).unwrap_or_default();
         let is_utf_8 = match self.format.encoding {
             Encoding::Utf8 => std::str::from_utf8(bytes).is_ok(),
             Encoding::Latin1 => bytes.is_ascii(),
@@ -290,7 +292,7 @@ impl<R: Read> Decoder for Csv<'_, R> {
     fn next_chunk(&mut self) -> Result<Option<Chunk>, DecodeError> {
         let rows = chunk_rows(self.width.max(leaves(&self.contract.fields)));
         let wanted = Wanted { width: self.width, rows, bytes: CHUNK_BYTES };
-        let Taken { bytes, offset, mut split, open_quote } = self.take(&wanted)?;
+        let Taken { bytes, end, offset, mut split, open_quote } = self.take(&wanted)?;
         if split.rows.is_empty() {
             return Ok(None);
         }
@@ -310,7 +312,7 @@ impl<R: Read> Decoder for Csv<'_, R> {
             let cells = last * self.width..(last + 1) * self.width;
             cells.for_each(|index| split.replace(index, &[]));
         }
-        self.check_text(&mut chunk, &mut split);
+        self.check_text(&mut chunk, end, &mut split);
         let dead: Vec<bool> = chunk.bad.clone();
         let nulls = Nulls::of(self.format);
         let first = self.rows - rows as u64;
@@ -406,6 +408,10 @@ impl<R: Read> Decoder for Csv<'_, R> {
             properties.push((Cow::Owned(field.source.clone()), value));
         }
         Ok(Datum::Object(properties))
+    }
+
+    fn recycle(&mut self, bytes: Vec<u8>) {
+        self.spare = bytes;
     }
 
     fn header(&self) -> &[u8] {

@@ -137,6 +137,11 @@ pub(crate) trait Decoder {
     /// A row as it was written, from its bytes.
     fn datum<'a>(&self, row: &'a [u8]) -> Result<Datum<'a>, RowFault>;
 
+    /// Takes the bytes of a chunk back that is done with, to be filled again.
+    fn recycle(&mut self, bytes: Vec<u8>) {
+        drop(bytes);
+    }
+
     /// What must precede quarantined rows so that they can be read like a file of the source.
     fn header(&self) -> &[u8] {
         &[]

@@ -2,7 +2,8 @@
 //! Using t-Digests").
 //!
 //! Between the middles of two centroids, and between the ends and the centroids next to them, values are taken to lie
-//! evenly. So what comes out is as exact as the centroids are, the least and the greatest value exactly.
+//! evenly. So what comes out is as exact as the centroids are, the least and the greatest value exactly. Where each
+//! centroid is one value that was counted, nothing lies between them, and ranks are exact.
 
 /// A distribution of numbers; there is at least one.
 #[derive(Clone, Debug)]
@@ -12,11 +13,17 @@ pub(crate) struct Digest {
     centroids: Vec<(f64, f64)>,
     min: f64,
     max: f64,
+    counted: bool,
 }
 
 impl Digest {
-    /// A distribution by its centroids and its ends; `None` if it has no value.
-    pub(crate) fn new(mut centroids: Vec<(f64, f64)>, min: f64, max: f64) -> Option<Self> {
+    /// A distribution by its centroids and its ends; `None` if it has no value. `counted`: each centroid is one value.
+    pub(crate) fn new(
+        mut centroids: Vec<(f64, f64)>,
+        min: f64,
+        max: f64,
+        counted: bool,
+    ) -> Option<Self> {
         centroids.retain(|(mean, weight)| mean.is_finite() && *weight > 0.0);
         centroids.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         if centroids.is_empty() {
@@ -26,18 +33,24 @@ impl Digest {
         points.push((min, 0.0));
         let mut below = 0.0;
         for (mean, weight) in &centroids {
-            points.push((mean.clamp(min, max), below + weight / 2.0));
+            let mean = mean.clamp(min, max);
+            if counted {
+                points.extend([(mean, below), (mean, below + weight)]);
+            } else {
+                points.push((mean, below + weight / 2.0));
+            }
             below += weight;
         }
         points.push((max, below));
-        Some(Self { points, centroids, min, max })
+        Some(Self { points, centroids, min, max, counted })
     }
 
     /// Several as one.
     pub(crate) fn merged(all: &[Self]) -> Option<Self> {
         let min = all.iter().map(|d| d.min).reduce(f64::min)?;
         let max = all.iter().map(|d| d.max).reduce(f64::max)?;
-        Self::new(all.iter().flat_map(|d| d.centroids.iter().copied()).collect(), min, max)
+        let counted = all.iter().all(|d| d.counted);
+        Self::new(all.iter().flat_map(|d| d.centroids.iter().copied()).collect(), min, max, counted)
     }
 
     /// How many values it stands for.
@@ -84,7 +97,7 @@ mod tests {
     /// A thousand numbers from 0 to 999, ten a centroid.
     fn even() -> Digest {
         let centroids = (0..100).map(|i| (f64::from(i) * 10.0 + 4.5, 10.0)).collect();
-        Digest::new(centroids, 0.0, 999.0).unwrap()
+        Digest::new(centroids, 0.0, 999.0, false).unwrap()
     }
 
     #[test]
@@ -106,22 +119,34 @@ mod tests {
             vec![(1.0, 1.0); 30].into_iter().chain(vec![(5.0, 1.0); 70]).collect(),
             1.0,
             5.0,
+            false,
         );
         let steps = steps.unwrap();
         assert!((steps.rank(1.0) - 0.3).abs() < 0.01 && (steps.rank(3.0) - 0.3).abs() < 0.01);
         assert!(steps.rank(0.9) == 0.0 && steps.rank(5.0) == 1.0);
         assert!(steps.quantile(0.2) == 1.0 && steps.quantile(0.5) == 5.0);
-        let same = Digest::new(vec![(7.0, 4.0)], 7.0, 7.0).unwrap();
+        let same = Digest::new(vec![(7.0, 4.0)], 7.0, 7.0, false).unwrap();
         assert!(same.rank(6.9) == 0.0 && same.rank(7.0) == 1.0 && same.quantile(0.3) == 7.0);
     }
 
     #[test]
+    fn counted_values_have_exact_ranks() {
+        let hours = Digest::new(vec![(5.0, 1.0), (6.0, 3.0), (8.0, 4.0)], 5.0, 8.0, true).unwrap();
+        let ranks = [4.0, 5.0, 5.5, 6.0, 7.0, 8.0].map(|value| hours.rank(value));
+        assert_eq!(ranks, [0.0, 0.125, 0.125, 0.5, 0.5, 1.0]);
+        let quantiles = [0.0, 0.1, 0.3, 0.6, 1.0].map(|rank| hours.quantile(rank));
+        assert_eq!(quantiles, [5.0, 5.0, 6.0, 8.0, 8.0]);
+    }
+
+    #[test]
     fn several_are_one() {
-        let low = Digest::new(vec![(0.0, 50.0), (10.0, 50.0)], 0.0, 10.0).unwrap();
-        let high = Digest::new(vec![(100.0, 100.0)], 90.0, 110.0).unwrap();
+        let low = Digest::new(vec![(0.0, 50.0), (10.0, 50.0)], 0.0, 10.0, false).unwrap();
+        let high = Digest::new(vec![(100.0, 100.0)], 90.0, 110.0, false).unwrap();
         let both = Digest::merged(&[low, high]).unwrap();
         assert!(both.weight() == 200.0 && both.quantile(0.0) == 0.0 && both.quantile(1.0) == 110.0);
         assert!((both.rank(60.0) - 0.5).abs() < 0.1);
-        assert!(Digest::merged(&[]).is_none() && Digest::new(Vec::new(), 0.0, 1.0).is_none());
+        assert!(
+            Digest::merged(&[]).is_none() && Digest::new(Vec::new(), 0.0, 1.0, false).is_none()
+        );
     }
 }

@@ -112,21 +112,62 @@ pub(crate) fn open<'a>(
 }
 
 /// Bytes asked of a reader at once.
-pub(crate) const READ: usize = 128 << 10;
+const READ: usize = 128 << 10;
 
-/// Reads some more; `false` at the end.
-pub(crate) fn read_more(reader: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<bool> {
-    let from = bytes.len();
-    bytes.resize(from + READ, 0);
-    loop {
-        match reader.read(bytes.get_mut(from..).unwrap_or_default()) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-            Ok(read) => {
-                bytes.truncate(from + read);
-                return Ok(read > 0);
+/// Bytes that were read, in room that is filled again and again: clearing it each time would cost as much as reading.
+#[derive(Default)]
+pub(crate) struct Buffer {
+    room: Vec<u8>,
+    filled: usize,
+}
+
+impl Buffer {
+    /// What was read.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.room.get(..self.filled).unwrap_or_default()
+    }
+
+    /// Reads some more; `false` at the end.
+    pub(crate) fn read_more(&mut self, reader: &mut impl Read) -> io::Result<bool> {
+        if self.room.len() < self.filled + READ {
+            self.room.resize((self.filled + READ).max(self.room.len() * 2), 0);
+        }
+        loop {
+            match reader.read(self.room.get_mut(self.filled..).unwrap_or_default()) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+                Ok(read) => {
+                    self.filled += read;
+                    return Ok(read > 0);
+                }
             }
         }
+    }
+
+    /// Forgets the first bytes.
+    pub(crate) fn drop_front(&mut self, count: usize) {
+        self.room.copy_within(count.min(self.filled)..self.filled, 0);
+        self.filled -= count.min(self.filled);
+    }
+
+    /// Gives out all that was read, and goes on in `spare` with what lies behind `end`.
+    pub(crate) fn take(&mut self, end: usize, spare: Vec<u8>) -> Vec<u8> {
+        let mut next = Self { room: spare, filled: 0 };
+        next.prepend(self.bytes().get(end..).unwrap_or_default());
+        std::mem::replace(self, next).room
+    }
+
+    /// Puts bytes before those that were read.
+    pub(crate) fn prepend(&mut self, bytes: &[u8]) {
+        let wanted = bytes.len() + self.filled;
+        if self.room.len() < wanted {
+            self.room.resize(wanted, 0);
+        }
+        self.room.copy_within(..self.filled, bytes.len());
+        if let Some(front) = self.room.get_mut(..bytes.len()) {
+            front.copy_from_slice(bytes);
+        }
+        self.filled = wanted;
     }
 }
 

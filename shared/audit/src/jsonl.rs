@@ -22,7 +22,7 @@ use crate::decode::{
     CHUNK_BYTES, Cell, Chunk, Column, DecodeError, Decoder, RowFault, chunk_rows, columns, leaves,
     quote,
 };
-use crate::input::{READ, read_more};
+use crate::input::Buffer;
 use crate::plain;
 use crate::unknown::Unknown;
 
@@ -35,7 +35,9 @@ pub(crate) struct Jsonl<'a, R> {
     format: &'a JsonlFormat,
     reader: R,
     /// Bytes that were read and belong to no chunk yet.
-    ahead: Vec<u8>,
+    ahead: Buffer,
+    /// Room that was given back.
+    spare: Vec<u8>,
     ended: bool,
     /// Where `ahead` begins in the unpacked object.
     offset: u64,
@@ -52,16 +54,16 @@ impl<'a, R: Read> Jsonl<'a, R> {
         mut reader: R,
         unknown: &'a RefCell<Unknown>,
     ) -> Result<Self, DecodeError> {
-        let (mut ahead, mut ended) = (Vec::new(), false);
-        while ahead.len() < 3 && !ended {
-            ended = !read_more(&mut reader, &mut ahead)?;
+        let (mut ahead, mut ended) = (Buffer::default(), false);
+        while ahead.bytes().len() < 3 && !ended {
+            ended = !ahead.read_more(&mut reader)?;
         }
-        if ahead.is_empty() {
+        if ahead.bytes().is_empty() {
             return Err(DecodeError::Unreadable(Reason::new("empty", "the object is empty")));
         }
         let mut offset = 0;
-        if ahead.starts_with(b"\xef\xbb\xbf") {
-            ahead.drain(..3);
+        if ahead.bytes().starts_with(b"\xef\xbb\xbf") {
+            ahead.drop_front(3);
             offset = 3;
         }
         let shape = Shape::of(&contract.fields);
@@ -71,6 +73,7 @@ impl<'a, R: Read> Jsonl<'a, R> {
             format,
             reader,
             ahead,
+            spare: Vec::new(),
             ended,
             offset,
             rows: 0,
@@ -80,19 +83,19 @@ impl<'a, R: Read> Jsonl<'a, R> {
         })
     }
 
-    /// Takes lines off the object that are not blank; none at its end.
-    fn take(&mut self, rows: usize) -> Result<Chunk, DecodeError> {
+    /// Takes lines off the object that are not blank, none at its end, and tells where they end in the chunk's bytes.
+    fn take(&mut self, rows: usize) -> Result<(Chunk, usize), DecodeError> {
         let mut chunk = Chunk { offset: self.offset, ..Chunk::default() };
-        let mut bytes = std::mem::take(&mut self.ahead);
         let (mut at, mut searched) = (0, 0);
         while chunk.spans.len() < rows && (at < CHUNK_BYTES || chunk.spans.is_empty()) {
             if at >= CHUNK_BYTES {
                 // Blank lines alone must not fill a chunk: one without rows is the end.
-                bytes.drain(..at);
+                self.ahead.drop_front(at);
                 chunk.offset += at as u64;
                 searched -= at;
                 at = 0;
             }
+            let bytes = self.ahead.bytes();
             let unseen = bytes.get(searched..).unwrap_or_default();
             let end = memchr::memchr(b'\n', unseen).map(|found| searched + found);
             let length = end.map_or(bytes.len(), |end| end + 1) - at;
@@ -106,7 +109,7 @@ impl<'a, R: Read> Jsonl<'a, R> {
             }
             if end.is_none() && !self.ended {
                 searched = bytes.len();
-                self.ended = !read_more(&mut self.reader, &mut bytes)?;
+                self.ended = !self.ahead.read_more(&mut self.reader)?;
                 continue;
             }
             if length == 0 {
@@ -119,23 +122,20 @@ impl<'a, R: Read> Jsonl<'a, R> {
             at += length;
             searched = at;
         }
-        // Room for what is read next, so that a chunk's bytes are moved once.
-        self.ahead = Vec::with_capacity(bytes.len() + READ);
-        self.ahead.extend_from_slice(bytes.get(at..).unwrap_or_default());
-        bytes.truncate(at);
+        let bytes = self.ahead.take(at, std::mem::take(&mut self.spare));
         self.offset = chunk.offset + at as u64;
         chunk.rows = chunk.spans.len();
         chunk.bad = vec![false; chunk.rows];
         self.rows += chunk.rows as u64;
         chunk.bytes = bytes;
-        Ok(chunk)
+        Ok((chunk, at))
     }
 
     /// Cuts a chunk before a row.
     fn put_back(&mut self, chunk: &mut Chunk, row: usize, bytes: &[u8]) {
         let from = chunk.spans.get(row).map_or(bytes.len(), |span| span.start);
         let rest = bytes.get(from..).unwrap_or_default();
-        self.ahead.splice(..0, rest.iter().copied());
+        self.ahead.prepend(rest);
         self.offset -= rest.len() as u64;
         self.rows -= (chunk.rows - row) as u64;
         chunk.rows = row;
@@ -146,7 +146,7 @@ impl<'a, R: Read> Jsonl<'a, R> {
 
 impl<R: Read> Decoder for Jsonl<'_, R> {
     fn next_chunk(&mut self) -> Result<Option<Chunk>, DecodeError> {
-        let mut chunk = self.take(chunk_rows(leaves(&self.contract.fields)))?;
+        let (mut chunk, end) = self.take(chunk_rows(leaves(&self.contract.fields)))?;
         if chunk.rows == 0 {
             return Ok(None);
         }
@@ -155,14 +155,15 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
         let keep = self.contract.unknown_fields == UnknownFields::Keep;
         let mut extra = keep.then(StringBuilder::new);
         let bytes = std::mem::take(&mut chunk.bytes);
-        let text = std::str::from_utf8(&bytes).ok();
-        let is_plain = plain::has_plain_strings(&bytes);
+        let lines = bytes.get(..end).unwrap_or_default();
+        let text = std::str::from_utf8(lines).ok();
+        let is_plain = plain::has_plain_strings(lines);
         let mut cells: Vec<Cell<'_>> = Vec::new();
         let mut values = 0;
         for row in 0..chunk.rows {
             if values > CHUNK_VALUES {
                 // The rest is read again: it becomes a chunk of its own.
-                self.put_back(&mut chunk, row, &bytes);
+                self.put_back(&mut chunk, row, lines);
                 break;
             }
             let span = chunk.spans.get(row).cloned().unwrap_or_default();
@@ -236,6 +237,10 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
         drop(cells);
         chunk.bytes = bytes;
         Ok(Some(chunk))
+    }
+
+    fn recycle(&mut self, bytes: Vec<u8>) {
+        self.spare = bytes;
     }
 
     fn datum<'b>(&self, row: &'b [u8]) -> Result<Datum<'b>, RowFault> {

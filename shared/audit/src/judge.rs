@@ -625,7 +625,9 @@ fn digest(field: &Field, column: &ColumnProfile) -> Option<Digest> {
         }
     };
     let quantiles = column.quantiles.as_ref()?;
-    Digest::new(quantiles.centroids.clone(), end(&column.min)?, end(&column.max)?)
+    // Without an error each centroid is one value.
+    let counted = quantiles.error <= 0.0;
+    Digest::new(quantiles.centroids.clone(), end(&column.min)?, end(&column.max)?, counted)
 }
 
 /// The distribution of a column here, and in past files together.

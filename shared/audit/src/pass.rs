@@ -309,7 +309,8 @@ impl<'a> Pass<'a> {
 
     fn run(&mut self, decoder: &mut dyn Decoder, sink: &mut dyn Sink) -> Result<(), Stop> {
         while let Some(chunk) = decoder.next_chunk().map_err(Stop::Decode)? {
-            self.chunk(chunk, decoder, sink)?;
+            let bytes = self.chunk(chunk, decoder, sink)?;
+            decoder.recycle(bytes);
         }
         Ok(())
     }
@@ -319,7 +320,7 @@ impl<'a> Pass<'a> {
         mut chunk: Chunk,
         decoder: &dyn Decoder,
         sink: &mut dyn Sink,
-    ) -> Result<(), Stop> {
+    ) -> Result<Vec<u8>, Stop> {
         let first_row = self.coverage.rows_read + 1;
         let bad = self.faults_by_row(&mut chunk, decoder);
         self.coverage.rows_read += chunk.rows as u64;
@@ -342,6 +343,7 @@ impl<'a> Pass<'a> {
             };
             sink.quarantine(decoder.header(), &bad_row).map_err(AuditError::Sink)?;
         }
+        let bytes = std::mem::take(&mut chunk.bytes);
         let batch = self.with_lineage(chunk, first_row)?;
         let rows = if good.iter().all(|g| *g) {
             batch
@@ -352,7 +354,7 @@ impl<'a> Pass<'a> {
         for accepted in self.split(rows)? {
             sink.accept(accepted).map_err(AuditError::Sink)?;
         }
-        Ok(())
+        Ok(bytes)
     }
 
     /// Every bad row of a chunk with all its faults.

@@ -49,6 +49,19 @@ impl Rows {
         from.get(start as usize..end as usize).unwrap_or_default()
     }
 
+    /// A cell's length, and all bytes from its start on.
+    #[inline]
+    pub(crate) fn cell_and_beyond<'b>(
+        &'b self,
+        bytes: &'b [u8],
+        index: usize,
+    ) -> (usize, &'b [u8]) {
+        let Some(span) = self.cells.get(index) else { return (0, &[]) };
+        let (start, end) = (span.start & !IN_ARENA, span.end);
+        let from = if span.start & IN_ARENA == 0 { bytes } else { &self.arena };
+        ((end - start) as usize, from.get(start as usize..).unwrap_or_default())
+    }
+
     /// Puts another text in a cell's place.
     pub(crate) fn replace(&mut self, index: usize, text: &[u8]) {
         let start = self.arena.len();

@@ -173,7 +173,7 @@ impl Texts<'_> {
         misfit: &mut impl FnMut(usize),
         is_value: impl Fn(&[u8]) -> bool,
     ) -> Result<ArrayRef, ArrowError> {
-        let mut values: Vec<u8> = Vec::with_capacity(self.rows() * 16);
+        let mut values: Vec<u8> = Vec::with_capacity(self.rows() * 16 + 32);
         let mut offsets = Vec::with_capacity(self.rows() + 1);
         offsets.push(0);
         let mut valid = NullBufferBuilder::new(self.rows());
@@ -187,7 +187,17 @@ impl Texts<'_> {
                     misfit(row);
                 }
             } else {
-                values.extend_from_slice(text);
+                // Most texts are short: a piece of one size is moved without asking how long it is, and cut.
+                let index = row * self.width + self.place;
+                let (length, beyond) = self.split.cell_and_beyond(self.bytes, index);
+                match beyond.first_chunk::<32>() {
+                    Some(piece) if length <= 32 => {
+                        let end = values.len() + length;
+                        values.extend_from_slice(piece);
+                        values.truncate(end);
+                    }
+                    _ => values.extend_from_slice(text),
+                }
                 valid.append_non_null();
             }
             offsets.push(i32::try_from(values.len()).unwrap_or(i32::MAX));

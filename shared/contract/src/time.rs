@@ -7,22 +7,25 @@ pub const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// Days since 1970-01-01 of `YYYY-MM-DD`, a day that exists.
 pub fn date(text: impl AsRef<[u8]>) -> Option<i32> {
-    match text.as_ref() {
-        [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] => {
-            let year = i32::from(two(*y1, *y2)?) * 100 + i32::from(two(*y3, *y4)?);
-            let (month, day) = (two(*m1, *m2)?, two(*d1, *d2)?);
-            let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-            let last = match month {
-                1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
-                4 | 6 | 9 | 11 => 30,
-                2 if leap => 29,
-                2 => 28,
-                _ => return None,
-            };
-            (1..=last).contains(&day).then(|| days_from_civil(year, month, day))
-        }
-        _ => None,
+    let text: &[u8; 10] = text.as_ref().try_into().ok()?;
+    let [y1, y2, y3, y4, dash, m1, m2, dash_2, d1, d2] = text.map(|b| b.wrapping_sub(b'0'));
+    // All at once: dates are long columns, and almost all of them are dates.
+    let digits = [y1, y2, y3, y4, m1, m2, d1, d2].iter().fold(true, |all, d| all & (*d <= 9));
+    let dashes = dash == b'-'.wrapping_sub(b'0') && dash_2 == dash;
+    if !(digits && dashes) {
+        return None;
     }
+    let two = |tens: u8, ones: u8| tens * 10 + ones;
+    let year = i32::from(two(y1, y2)) * 100 + i32::from(two(y3, y4));
+    let (month, day) = (two(m1, m2), two(d1, d2));
+    let last = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 if (year % 4 == 0 && year % 100 != 0) || year % 400 == 0 => 29,
+        2 => 28,
+        _ => return None,
+    };
+    (1..=last).contains(&day).then(|| days_from_civil(year, month, day))
 }
 
 /// Days since 1970-01-01 of a date that exists (Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
