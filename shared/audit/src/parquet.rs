@@ -84,6 +84,8 @@ pub(crate) struct Parquet<'a> {
 /// A row group that is being read.
 struct Reading {
     index: usize,
+    /// Where its first column begins.
+    offset: u64,
     reader: ParquetRecordBatchReader,
     account: Arc<Account>,
     rows: u64,
@@ -142,6 +144,9 @@ impl<'a> Parquet<'a> {
     fn open(&self, index: usize, done: u64, batch: u64) -> Result<Option<Reading>, DecodeError> {
         let Some(group) = self.metadata.row_groups().get(index) else { return Ok(None) };
         let rows = u64::try_from(group.num_rows()).unwrap_or_default();
+        let columns = 0..group.num_columns();
+        let starts = columns.filter_map(|column| pages::range(group, column, self.end));
+        let offset = starts.map(|range| range.start).min().unwrap_or_default();
         let account = Arc::new(Account::default());
         let group = Group {
             file: self.file.clone(),
@@ -165,7 +170,7 @@ impl<'a> Parquet<'a> {
             selection,
         );
         let reader = reader.map_err(|error| damaged(&format!("row group {}", index + 1), error))?;
-        Ok(Some(Reading { index, reader, account, rows, done, batch }))
+        Ok(Some(Reading { index, offset, reader, account, rows, done, batch }))
     }
 
     fn next_batch(&mut self) -> Result<Option<StructArray>, DecodeError> {
@@ -186,7 +191,8 @@ impl<'a> Parquet<'a> {
                     let (schema, columns, length) = rows.into_parts();
                     let fields = schema.fields.clone();
                     let rows = StructArray::try_new_with_length(fields, columns, None, length);
-                    return Ok(Some(rows?));
+                    let place = format!("row group {}", index + 1);
+                    return rows.map(Some).map_err(|error| damaged(&place, error));
                 }
                 Some(Err(_)) if reading.account.is_crowded() => {
                     // The same rows, fewer at a time.
@@ -283,16 +289,10 @@ impl Decoder for Parquet<'_> {
             let left = sizes.get(length..).unwrap_or_default().to_vec();
             self.rest = Some((batch.slice(length, batch.len() - length), left));
         }
-        let group = self.reading.as_ref().and_then(|r| self.metadata.row_groups().get(r.index));
-        let begins = group.map(|group| {
-            let columns = 0..group.num_columns();
-            let starts = columns.filter_map(|column| pages::range(group, column, self.end));
-            starts.map(|range| range.start).min().unwrap_or_default()
-        });
         let mut chunk = Chunk {
             rows: length,
             bad: vec![false; length],
-            offset: begins.unwrap_or_default(),
+            offset: self.reading.as_ref().map_or(0, |reading| reading.offset),
             ..Chunk::default()
         };
         for (index, column) in self.plan.columns.iter().enumerate() {
@@ -302,7 +302,8 @@ impl Decoder for Parquet<'_> {
                 self.mark(&mut chunk, index, misfit);
             }
         }
-        if self.contract.unknown_fields == UnknownFields::Keep {
+        let keep = self.contract.unknown_fields == UnknownFields::Keep;
+        if keep && rows::any_strangers(&self.plan) {
             let mut extra = self.extra(&rows, &mut chunk);
             chunk.extra = Some(Arc::new(extra.finish()));
         }

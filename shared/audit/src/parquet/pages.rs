@@ -319,20 +319,20 @@ impl Pages {
                     is_sorted: sorted,
                 }))
             }
-            Kind::V1 { values, encoding, definition, repetition } => {
+            Kind::V1 { values, encoding, runs } => {
                 let page = unpack(self.codec, body, size)?;
                 let mut at = 0;
-                let mut levels = |max: u32, encoding: Encoding| {
+                let mut levels = |max: u32, are_runs: bool| {
                     if max == 0 {
                         return Some(0..0);
                     }
                     let length: [u8; 4] = page.get(at..at + 4)?.try_into().ok()?;
                     let from = at + 4;
                     at = from.checked_add(usize::try_from(u32::from_le_bytes(length)).ok()?)?;
-                    (encoding == Encoding::RLE && at <= page.len()).then_some(from..at)
+                    (are_runs && at <= page.len()).then_some(from..at)
                 };
-                let repetitions = levels(self.leaf.max_repetition, repetition);
-                let definitions = levels(self.leaf.max_definition, definition);
+                let repetitions = levels(self.leaf.max_repetition, runs.1);
+                let definitions = levels(self.leaf.max_definition, runs.0);
                 let (Some(repetitions), Some(definitions)) = (repetitions, definitions) else {
                     return Err(wrong("a page has no levels that can be read"));
                 };

@@ -53,14 +53,17 @@ fn collect(
     }
 }
 
+/// Whether objects may have something beyond their contract.
+pub(super) fn any_strangers(plan: &Plan<'_>) -> bool {
+    let mut columns = plan.columns.iter().filter_map(|column| column.from.as_ref());
+    !plan.strangers.is_empty() || columns.any(|(_, value)| has_strangers(value))
+}
+
 fn has_strangers(value: &Value<'_>) -> bool {
     match value {
         Value::Leaf(_) => false,
         Value::List(_, _, items) => has_strangers(items),
-        Value::Struct(_, plan) => {
-            let columns = plan.columns.iter().filter_map(|column| column.from.as_ref());
-            !plan.strangers.is_empty() || columns.into_iter().any(|(_, v)| has_strangers(v))
-        }
+        Value::Struct(_, plan) => any_strangers(plan),
     }
 }
 
@@ -150,7 +153,7 @@ fn write_value(out: &mut String, value: &Value<'_>, array: &dyn Array, row: usiz
             match text.filter(|text| Datum::parse(text).is_ok()) {
                 // A row is a line; outside of its strings JSON may have others.
                 Some(text) => {
-                    out.extend(text.chars().map(|c| if c.is_control() { ' ' } else { c }))
+                    out.extend(text.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }))
                 }
                 None => write(out, array, row),
             }

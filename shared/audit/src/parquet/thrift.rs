@@ -60,9 +60,10 @@ impl<'a> Compact<'a> {
     }
 
     fn advance(&mut self, bytes: usize) -> Option<()> {
-        let end = self.at.checked_add(bytes).filter(|end| *end <= self.data.len())?;
-        self.at = end;
-        Some(())
+        let end = self.at.checked_add(bytes).filter(|end| *end <= self.data.len());
+        // What goes beyond the data has read them all.
+        self.at = end.unwrap_or(self.data.len());
+        end.map(|_| ())
     }
 
     /// Reads a struct; what `field` does not read itself, and says so by `false`, is skipped.
@@ -172,8 +173,8 @@ pub(super) enum Kind {
     V1 {
         values: u32,
         encoding: Encoding,
-        definition: Encoding,
-        repetition: Encoding,
+        /// Whether definition levels, and repetition levels, are runs: of columns without any, writers say what they like.
+        runs: (bool, bool),
     },
     V2 {
         values: u32,
@@ -229,7 +230,7 @@ impl Numbers {
         Some(match self.get(id)? {
             0 => Encoding::PLAIN,
             2 => Encoding::PLAIN_DICTIONARY,
-            3 => Encoding::RLE,
+            RLE => Encoding::RLE,
             5 => Encoding::DELTA_BINARY_PACKED,
             6 => Encoding::DELTA_LENGTH_BYTE_ARRAY,
             7 => Encoding::DELTA_BYTE_ARRAY,
@@ -239,6 +240,9 @@ impl Numbers {
         })
     }
 }
+
+/// Runs of equal values, and packed ones between them.
+const RLE: i32 = 3;
 
 /// Reads a page's header from the bytes that it begins.
 pub(super) fn header(data: &[u8]) -> Result<Header, NoHeader> {
@@ -271,8 +275,7 @@ pub(super) fn header(data: &[u8]) -> Result<Header, NoHeader> {
                 Kind::V1 {
                     values: page.count(1)?,
                     encoding: page.encoding(2)?,
-                    definition: page.encoding(3)?,
-                    repetition: page.encoding(4)?,
+                    runs: (page.get(3)? == RLE, page.get(4)? == RLE),
                 }
             }
             2 => {
@@ -350,4 +353,65 @@ pub(super) fn is_bounded(footer: &[u8]) -> Option<()> {
         Some(true)
     })?;
     bounded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A page of five values in a dictionary's, 26 bytes unpacked and 20 packed; `levels` is how its levels are written.
+    fn v1(levels: u8) -> Vec<u8> {
+        let statistics = [0x1c, 0x28, 3, b'm', b'a', b'x', 0x18, 3, b'm', b'i', b'n', 0x11, 0];
+        let own =
+            [0x15, 0, 0x15, 52, 0x15, 40, 0x2c, 0x15, 10, 0x15, 16, 0x15, levels, 0x15, levels];
+        [own.as_slice(), &statistics, &[0, 0]].concat()
+    }
+
+    #[test]
+    fn headers_are_read_and_what_is_beside_them_is_passed_over() {
+        for (levels, are_runs) in [(6, true), (8, false)] {
+            let bytes = [v1(levels), vec![1, 2, 3]].concat();
+            let Ok(found) = header(&bytes) else { panic!("no header") };
+            assert_eq!((found.length, found.unpacked, found.packed), (bytes.len() - 3, 26, 20));
+            let Kind::V1 { values: 5, encoding: Encoding::RLE_DICTIONARY, runs } = found.page
+            else {
+                panic!("{:?}", found.page)
+            };
+            assert_eq!(runs, (are_runs, are_runs));
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_cut_or_says_what_cannot_be_is_none() {
+        let bytes = v1(6);
+        for end in 0..bytes.len() {
+            assert!(matches!(header(&bytes[..end]), Err(NoHeader::Short)), "{end}");
+        }
+        // Fewer than no bytes, and values of an encoding to come.
+        for (at, byte) in [(3, 51), (10, 60)] {
+            let mut bytes = v1(6);
+            bytes[at] = byte;
+            assert!(matches!(header(&bytes), Err(NoHeader::Wrong)), "{at}");
+        }
+        let nested = [vec![0x9c], vec![0x1c; 10_000]].concat();
+        assert!(header(&nested).is_err());
+    }
+
+    #[test]
+    fn schemas_are_trees_of_bounded_depth() {
+        let node = |children: u8| vec![0x48, 1, b'a', 0x15, children * 2, 0];
+        let footer = |nodes: &[u8]| {
+            let nodes: Vec<u8> = nodes.iter().flat_map(|children| node(*children)).collect();
+            let count = u8::try_from(nodes.len() / 6).unwrap();
+            [vec![0x15, 2, 0x19, 0xfc, count], nodes, vec![0]].concat()
+        };
+        let deep = [vec![1; 60], vec![0]].concat();
+        for good in [&[0][..], &[2, 0, 0], &[2, 1, 0, 0], &deep] {
+            assert!(is_bounded(&footer(good)).is_some(), "{good:?}");
+        }
+        let deeper = [vec![1; 66], vec![0]].concat();
+        for bad in [&[1][..], &[0, 0], &[1, 0, 0], &[3, 0, 0], &[2, 1, 0], &deeper] {
+            assert!(is_bounded(&footer(bad)).is_none(), "{bad:?}");
+        }
+    }
 }
