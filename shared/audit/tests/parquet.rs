@@ -20,12 +20,13 @@ use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression, Encoding};
 use parquet::data_type::{ByteArray, ByteArrayType, Int96, Int96Type};
 use parquet::file::metadata::{
-    ParquetMetaDataBuilder, ParquetMetaDataReader, ParquetMetaDataWriter, RowGroupMetaData,
-    RowGroupMetaDataBuilder,
+    ColumnChunkMetaData, FileMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader,
+    ParquetMetaDataWriter, RowGroupMetaData, RowGroupMetaDataBuilder,
 };
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::parser::parse_message_type;
+use parquet::schema::types::SchemaDescriptor;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use serde_json::{Value, json};
@@ -950,6 +951,127 @@ fn schema(elements: u32, children: u32) -> Vec<u8> {
     [b"PAR1", footer.as_slice(), &length, b"PAR1"].concat()
 }
 
+/// A page as nobody would write it: its header's fields, and what it says of its size.
+fn page(kind: i32, size: usize, fields: &[i32], body: &[u8]) -> Vec<u8> {
+    fn number(to: &mut Vec<u8>, value: i32) {
+        let mut left = (value << 1 ^ value >> 31).cast_unsigned();
+        to.push(0x15);
+        while left > 0x7f {
+            to.push((left & 0x7f) as u8 | 0x80);
+            left >>= 7;
+        }
+        to.push(left as u8);
+    }
+    let mut bytes = Vec::new();
+    let sizes = [size, body.len()].map(|size| i32::try_from(size).unwrap());
+    [kind, sizes[0], sizes[1]].into_iter().for_each(|n| number(&mut bytes, n));
+    bytes.push([0x2c, 0, 0x4c, 0x5c][usize::try_from(kind).unwrap()]);
+    fields.iter().for_each(|n| number(&mut bytes, *n));
+    bytes.extend_from_slice(&[0, 0]);
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// A file of one column that has these pages, and so many rows.
+fn forged(schema: &str, pages: &[Vec<u8>], rows: i64) -> Vec<u8> {
+    let pages = pages.concat();
+    let length = i64::try_from(pages.len()).unwrap();
+    let schema = Arc::new(SchemaDescriptor::new(Arc::new(parse_message_type(schema).unwrap())));
+    let column = ColumnChunkMetaData::builder(schema.column(0))
+        .set_compression(Compression::UNCOMPRESSED)
+        .set_data_page_offset(4)
+        .set_num_values(rows)
+        .set_total_compressed_size(length)
+        .set_total_uncompressed_size(length)
+        .build();
+    let group = RowGroupMetaData::builder(schema.clone())
+        .set_num_rows(rows)
+        .add_column_metadata(column.unwrap())
+        .build();
+    let file = FileMetaData::new(1, rows, None, None, schema, None);
+    let metadata = ParquetMetaDataBuilder::new(file).set_row_groups(vec![group.unwrap()]).build();
+    let mut bytes = [b"PAR1", pages.as_slice()].concat();
+    ParquetMetaDataWriter::new(&mut bytes, &metadata).finish().unwrap();
+    bytes
+}
+
+#[test]
+fn pages_that_lie_are_found_out_before_they_are_believed() {
+    const LONG: &str = "message m { required int64 c; }";
+    const TEXT: &str = "message m { required binary c (UTF8); }";
+    const FIXED: &str = "message m { required fixed_len_byte_array(4) c (DECIMAL(9,2)); }";
+    const LIST: &str =
+        "message m { required group c (LIST) { repeated group list { optional int64 element; } } }";
+    let [plain, dictionary, rle, packed, delta, lengths, prefixes, split] =
+        [0, 8, 3, 5, 5, 6, 7, 9];
+    let v1 = |rows: i32, encoding: i32, body: &[u8]| {
+        page(0, body.len(), &[rows, encoding, rle, rle], body)
+    };
+    let of = |schema: &str, pages: &[Vec<u8>], rows: i64| {
+        let property = match schema {
+            LONG => json!({"type": "integer"}),
+            TEXT => json!({"type": "string"}),
+            FIXED => json!({"type": "number", "x-sluicegate": {"logicalType": "decimal(9,2)"}}),
+            _ => json!({"type": "array", "items": {"type": ["integer", "null"]}}),
+        };
+        let version = contract(json!({"c": property}), |_| {});
+        (version, forged(schema, pages, rows))
+    };
+    let good = |schema: &str, pages: &[Vec<u8>], rows: i64| {
+        let (version, bytes) = of(schema, pages, rows);
+        let (found, _) = run(&version, &bytes);
+        assert_eq!(found.verdict.coverage().rows_accepted, rows.cast_unsigned());
+    };
+    let bad = |schema: &str, pages: &[Vec<u8>], rows: i64, why: &str| {
+        let (version, bytes) = of(schema, pages, rows);
+        let reason = reject(&version, &bytes);
+        assert!(reason.starts_with("parquet: ") && reason.contains(why), "{reason}");
+    };
+    let eight = [1, 0, 0, 0, 0, 0, 0, 0];
+    good(LONG, &[v1(1, plain, &eight)], 1);
+    good(LONG, &[v1(0, plain, &[]), v1(1, plain, &eight)], 1);
+    // A key without a dictionary; two dictionaries; more values in one than it has bytes; keys beyond it.
+    let four = page(2, 4, &[1, plain], &[1, 0, 0, 0]);
+    let keys = |key: u8| v1(1, dictionary, &[8, 2, key]);
+    bad(LONG, &[keys(0)], 1, "RLE_DICTIONARY");
+    good(FIXED, &[four.clone(), keys(0)], 1);
+    bad(FIXED, &[four.clone(), keys(1)], 1, "RLE_DICTIONARY");
+    bad(FIXED, &[keys(0)], 1, "RLE_DICTIONARY");
+    bad(FIXED, &[four.clone(), four.clone(), keys(0)], 1, "a dictionary is none");
+    bad(
+        FIXED,
+        &[page(2, 4, &[i32::MAX, plain], &[1, 0, 0, 0]), keys(0)],
+        1,
+        "a dictionary is none",
+    );
+    // Sizes and counts that nothing stands for.
+    bad(LONG, &[page(0, 1 << 30, &[1, plain, rle, rle], &eight)], 1, "at most 67108864");
+    bad(LONG, &[page(0, 9, &[1, plain, rle, rle], &eight)], 1, "does not unpack");
+    bad(LONG, &[v1(i32::MAX, plain, &eight)], 1, "more rows");
+    bad(LONG, &[v1(1, split, &[0; 7])], 1, "BYTE_STREAM_SPLIT");
+    bad(LONG, &[v1(1, 4, &eight)], 1, "no header");
+    let many = [0x80, 1, 4, 0x80, 0x80, 0x80, 0x80, 8, 0];
+    bad(LONG, &[v1(2, delta, &many)], 2, "DELTA_BINARY_PACKED");
+    bad(LONG, &[v1(1, packed, &[0x80, 1, 4, 0, 0])], 1, "DELTA_BINARY_PACKED");
+    bad(TEXT, &[v1(2, lengths, &many)], 2, "DELTA_LENGTH_BYTE_ARRAY");
+    bad(TEXT, &[v1(2, prefixes, &many)], 2, "DELTA_BYTE_ARRAY");
+    bad(TEXT, &[v1(1, plain, &[255, 255, 255, 127])], 1, "eof");
+    // One row of a billion items, which are eleven bytes.
+    let levels = |repeated: &[u8], defined: &[u8]| {
+        let length = |of: &[u8]| u32::try_from(of.len()).unwrap().to_le_bytes();
+        [&length(repeated), repeated, &length(defined), defined].concat()
+    };
+    let ends = [0x80, 0x80, 0x80, 0x80, 8, 1];
+    let endless = levels(&[&[2, 0][..], &ends].concat(), &ends);
+    bad(LIST, &[v1(1 << 30, plain, &endless)], 1, "more than 1048576 values");
+    good(LIST, &[v1(3, plain, &levels(&[2, 0, 4, 1], &[6, 1]))], 1);
+    bad(LIST, &[v1(3, plain, &levels(&[6, 1], &[6, 1]))], 1, "repetition levels");
+    bad(LIST, &[v1(3, plain, &levels(&[2, 0, 4, 9], &[6, 1]))], 1, "repetition levels");
+    bad(LIST, &[v1(3, plain, &levels(&[2, 0, 4, 1], &[6, 3]))], 1, "definition levels");
+    bad(LIST, &[page(0, 4, &[3, plain, 4, 4], &[255; 4])], 1, "no levels");
+    bad(LIST, &[page(3, 4, &[3, 0, 1, plain, i32::MAX, i32::MAX], &[255; 4])], 1, "beyond it");
+}
+
 #[test]
 fn schemas_without_end_are_refused() {
     let version = contract(json!({"c": {"type": "integer"}}), |_| {});
@@ -994,11 +1116,14 @@ fn long_lists_are_read_in_smaller_batches_and_endless_ones_not_at_all() {
 }
 
 /// A file of one text column, its rows in batches of the same text.
-fn texts(batches: usize, rows: usize, length: usize, dictionary: bool) -> Vec<u8> {
+fn texts(batches: usize, rows: usize, length: usize, encoding: Encoding) -> Vec<u8> {
     let properties = WriterProperties::builder()
-        .set_dictionary_enabled(dictionary)
         .set_dictionary_page_size_limit(8 << 20)
         .set_statistics_enabled(EnabledStatistics::None);
+    let properties = match encoding {
+        Encoding::RLE_DICTIONARY => properties,
+        other => properties.set_dictionary_enabled(false).set_encoding(other),
+    };
     let mut bytes = Vec::new();
     let schema = Arc::new(parse_message_type("message m { required binary c (UTF8); }").unwrap());
     let mut writer =
@@ -1085,11 +1210,15 @@ fn memory_does_not_grow_with_the_object() {
     assert_eq!(rows, 1_000_000);
     assert!(mib < 64, "{mib} MiB for a million rows in one row group");
     // Long texts in one row group, of which no 8,192 rows fit.
-    let (rows, _, mib) = measured(&texts(20, 10, 1 << 20, false));
+    let (rows, _, mib) = measured(&texts(20, 10, 1 << 20, Encoding::PLAIN));
     assert_eq!(rows, 200);
     assert!(mib < 160, "{mib} MiB for long texts");
     // A text of a MiB that comes many thousand times.
-    let (_, reason, mib) = measured(&texts(20, 1000, 1 << 20, true));
+    let (_, reason, mib) = measured(&texts(20, 1000, 1 << 20, Encoding::RLE_DICTIONARY));
     assert!(reason.contains("1000 times its size"), "{reason}");
     assert!(mib < 160, "{mib} MiB for a text that comes often");
+    // The same in one page, where each text has all of the one before it.
+    let (_, reason, mib) = measured(&texts(2, 1000, 1 << 20, Encoding::DELTA_BYTE_ARRAY));
+    assert!(reason.contains("DELTA_BYTE_ARRAY"), "{reason}");
+    assert!(mib < 160, "{mib} MiB for texts that share everything");
 }
