@@ -49,17 +49,20 @@ impl Rows {
         from.get(start as usize..end as usize).unwrap_or_default()
     }
 
-    /// A cell's length, and all bytes from its start on.
+    /// The cells of one column: the length of each, and all bytes from its start on.
     #[inline]
-    pub(crate) fn cell_and_beyond<'b>(
+    pub(crate) fn column<'b>(
         &'b self,
         bytes: &'b [u8],
-        index: usize,
-    ) -> (usize, &'b [u8]) {
-        let Some(span) = self.cells.get(index) else { return (0, &[]) };
-        let (start, end) = (span.start & !IN_ARENA, span.end);
-        let from = if span.start & IN_ARENA == 0 { bytes } else { &self.arena };
-        ((end - start) as usize, from.get(start as usize..).unwrap_or_default())
+        place: usize,
+        width: usize,
+    ) -> impl Iterator<Item = (usize, &'b [u8])> {
+        let cells = self.cells.get(place..).unwrap_or_default().iter().step_by(width.max(1));
+        cells.map(move |span| {
+            let start = span.start & !IN_ARENA;
+            let from = if span.start & IN_ARENA == 0 { bytes } else { &self.arena };
+            ((span.end - start) as usize, from.get(start as usize..).unwrap_or_default())
+        })
     }
 
     /// Puts another text in a cell's place.

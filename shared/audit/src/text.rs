@@ -119,6 +119,11 @@ impl Texts<'_> {
         self.split.cell(self.bytes, row * self.width + self.place)
     }
 
+    #[inline]
+    fn cells(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.split.column(self.bytes, self.place, self.width).take(self.rows())
+    }
+
     /// A cell is always there; whether it stands for null or for nothing, the contract says.
     fn present(&self, field: &Field) -> Present {
         if self.tell_absent && field.nullable && !field.required {
@@ -146,8 +151,8 @@ impl Texts<'_> {
         let are_values = self.nulls.tokens.iter().any(|token| parse(token).is_some());
         let mut values = Vec::with_capacity(self.rows());
         let mut valid = NullBufferBuilder::new(self.rows());
-        for row in 0..self.rows() {
-            let text = self.text(row);
+        for (row, (length, beyond)) in self.cells().enumerate() {
+            let text = beyond.get(..length).unwrap_or_default();
             let is_null = are_values && self.nulls.has(text);
             let value = if is_null { None } else { parse(text) };
             match value {
@@ -178,8 +183,8 @@ impl Texts<'_> {
         offsets.push(0);
         let mut valid = NullBufferBuilder::new(self.rows());
         let any_dead = self.dead.contains(&true);
-        for row in 0..self.rows() {
-            let text = self.text(row);
+        for (row, (length, beyond)) in self.cells().enumerate() {
+            let text = beyond.get(..length).unwrap_or_default();
             let dead = any_dead && self.dead.get(row).copied().unwrap_or(true);
             if dead || self.nulls.has(text) || !is_value(text) {
                 valid.append_null();
@@ -188,8 +193,6 @@ impl Texts<'_> {
                 }
             } else {
                 // Most texts are short: a piece of one size is moved without asking how long it is, and cut.
-                let index = row * self.width + self.place;
-                let (length, beyond) = self.split.cell_and_beyond(self.bytes, index);
                 match beyond.first_chunk::<32>() {
                     Some(piece) if length <= 32 => {
                         let end = values.len() + length;
