@@ -8,7 +8,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 use sluicegate_audit::{Accepted, Audit, BadRow, Outcome, RowFault, Rules, Sink, audit};
-use sluicegate_contract::{Contract, RowFormat};
+use sluicegate_contract::{AuditResult, AuditState, Contract, RowFormat, Severity};
 use sluicegate_lake::{Ambient, System};
 
 use crate::out::say;
@@ -115,13 +115,26 @@ fn print(checked: &Checked) {
         coverage.rows_accepted,
         coverage.rows_quarantined
     );
-    verdict.reasons().iter().for_each(|reason| say!("  {}", reason.message));
+    // Audits are told of one by one.
+    let own = verdict.reasons().iter().filter(|reason| reason.code != "audit");
+    own.for_each(|reason| say!("  {}", reason.message));
     let mut broken: Vec<_> = audit.broken.iter().collect();
     broken.sort_by_key(|(_, rows)| std::cmp::Reverse(**rows));
     let width = broken.iter().map(|(rule, _)| rule.chars().count()).max().unwrap_or_default();
     for (rule, rows) in broken.iter().take(20) {
         let unit = if **rows == 1 { "row" } else { "rows" };
         say!("  {rule:<width$}  {rows:>10} {unit}");
+    }
+    for audit in audit.audits.iter().filter(|audit| audit.state != AuditState::Passed) {
+        let AuditResult { id, state, severity, expected, found, sample, .. } = audit;
+        let what = match (state, severity) {
+            (AuditState::NoHistory, _) => "not told without history",
+            (_, Severity::Warn) => "WARNS",
+            (AuditState::NotProven, _) => "NOT PROVEN",
+            _ => "FAILS",
+        };
+        say!("  audit {id} {what}: {expected}; found {found}");
+        sample.iter().for_each(|line| say!("    {line}"));
     }
     for row in first_bad_rows {
         say!("");

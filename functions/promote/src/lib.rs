@@ -34,7 +34,7 @@ impl Promote {
     pub async fn handle(&self, event: Value, summary: &mut Summary) -> Result<Value, HandlerError> {
         let mut response = BatchResponse::default();
         let mut ids: BTreeMap<Dataset, BTreeMap<Wanted, Vec<String>>> = BTreeMap::new();
-        for Envelope { id, message } in envelopes(event, &mut response, summary)? {
+        for Envelope { id, message, .. } in envelopes(event, &mut response, summary)? {
             let PromoteMessage { dataset, source, raw_id, order, .. } = message;
             let wanted = Wanted { source, raw_id, order };
             ids.entry(dataset).or_default().entry(wanted).or_default().push(id);

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use sluicegate_audit::{AuditError, ENGINE, History, Outcome, PastFile, Rules, Seen, read};
-use sluicegate_contract::{Contract, Version};
+use sluicegate_contract::{Contract, Reupload, Version};
 use sluicegate_lake::cas::{Creation, Writer};
 use sluicegate_lake::{
     Ambient, Body, Dataset, Meta, Order, Queue, RawId, Requests, Store, StoreError, keys,
@@ -76,8 +76,10 @@ impl Stage {
     pub async fn handle(&self, event: Value, summary: &mut Summary) -> Result<Value, HandlerError> {
         let mut known = Known::default();
         let mut response = BatchResponse::default();
-        let messages = envelopes::<StageMessage>(event, &mut response, summary)?;
-        for (n, Envelope { id, message }) in messages.into_iter().enumerate() {
+        let mut messages = envelopes::<StageMessage>(event, &mut response, summary)?;
+        // Whoever was put back most often comes first.
+        messages.sort_by_key(|envelope| std::cmp::Reverse(envelope.receives));
+        for (n, Envelope { id, message, .. }) in messages.into_iter().enumerate() {
             if n > 0 && !summary.has_time_for_more(self.ambient.now()) {
                 response.put_back(&id, summary);
                 continue;
@@ -269,17 +271,19 @@ impl Stage {
         let (meta, pump, reader) = source::open(lake, key, ambient, until).await?;
         let rules =
             Rules::new(contract.0.clone(), &contract.1, raw_id.as_str(), raw_id.landed_at());
-        let (room, limit) = (self.scratch.for_files(), self.scratch.for_audit());
+        let limit = self.scratch.for_audit();
         let folder = folder.to_owned();
-        let (sender, mut closed) = mpsc::channel(1);
+        let (sender, closed) = mpsc::channel(1);
         let work = tokio::task::spawn_blocking(move || {
             let scratch = sluicegate_audit::Scratch { folder: folder.clone(), limit };
-            let mut sink = sink::LocalSink::new(folder, rules.schema().clone(), sender, room);
+            let mut sink = sink::LocalSink::new(folder, rules.schema().clone(), sender);
             let seen = read(reader, &rules, &scratch, &mut sink)?;
             let rest = sink.finish().map_err(AuditError::Sink)?;
             Ok::<_, AuditError>((seen, rest, rules))
         });
         let upload = async {
+            // Whatever ends the uploads closes the channel: the audit must not wait for them.
+            let mut closed = closed;
             while let Some(file) = closed.recv().await {
                 uploads.add(&*self.lake, file).await?;
             }
@@ -317,7 +321,10 @@ impl Stage {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(Past::open(lake, dataset).await.map_err(failed)?),
         };
-        let records = past.before(lake, dataset, (raw_id, source), depth).await.map_err(failed)?;
+        // A newer version takes the older one's place, and is not measured by it.
+        let replaces = rules.contract().reupload != Reupload::Append;
+        let own = replaces.then_some(source);
+        let records = past.before(lake, dataset, raw_id, own, depth).await.map_err(failed)?;
         let files = records.iter().map(|record| PastFile {
             landed_at: record.raw_id.landed_at(),
             rows: record.rows,

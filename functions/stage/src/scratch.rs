@@ -34,14 +34,10 @@ impl Scratch {
         Self { root, bytes }
     }
 
-    /// Bytes for what an audit keeps for itself: keys that are sorted, an object that is read from its end.
+    /// Bytes for what an audit keeps for itself, keys that are sorted and an object that is read from its end: all but
+    /// what data files need.
     pub(crate) fn for_audit(&self) -> u64 {
-        self.bytes / 2
-    }
-
-    /// Bytes for data files that are written to; closed ones and the quarantine wait beside them for their upload.
-    pub(crate) fn for_files(&self) -> u64 {
-        self.bytes / 4
+        self.bytes.saturating_sub(crate::sink::ON_DISK)
     }
 
     /// A folder that goes with its handle.

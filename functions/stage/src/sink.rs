@@ -29,7 +29,12 @@ const BUFFERED: usize = 32 << 20;
 /// Files open at once: Lambda allows 1,024 descriptors.
 const OPEN: usize = 256;
 /// The size at which a data file is closed and the next begun.
-const TARGET: usize = 256 << 20;
+const TARGET: usize = 128 << 20;
+/// Bytes on disk that open files may have together.
+const ROOM: u64 = 256 << 20;
+/// Bytes on disk at most: open files, and three that are closed: one is uploaded, one waits, one is handed over. None of
+/// this follows the size of the disk, or the same rows would give other files elsewhere (REP-1).
+pub(crate) const ON_DISK: u64 = ROOM + 3 * TARGET as u64;
 /// The size at which a part of the quarantine is closed and the next begun.
 const QUARANTINE_TARGET: u64 = 64 << 20;
 
@@ -76,8 +81,6 @@ pub(crate) struct LocalSink {
     serial: usize,
     /// Takes what is complete before the end.
     closed: mpsc::Sender<Closed>,
-    /// Bytes on disk that open files may have together.
-    room: u64,
 }
 
 /// One bad row's line in the quarantine.
@@ -106,12 +109,7 @@ fn constants(rows: &RecordBatch) -> Vec<(i32, Bound)> {
 }
 
 impl LocalSink {
-    pub(crate) fn new(
-        folder: PathBuf,
-        schema: SchemaRef,
-        closed: mpsc::Sender<Closed>,
-        room: u64,
-    ) -> Self {
+    pub(crate) fn new(folder: PathBuf, schema: SchemaRef, closed: mpsc::Sender<Closed>) -> Self {
         Self {
             folder,
             schema,
@@ -121,7 +119,6 @@ impl LocalSink {
             part: None,
             serial: 0,
             closed,
-            room,
         }
     }
 
@@ -163,7 +160,7 @@ impl LocalSink {
                 (total + size, largest.max(Some((size, partition))))
             });
             match largest {
-                Some((_, partition)) if total > self.room => self.roll(partition)?,
+                Some((_, partition)) if total > ROOM => self.roll(partition)?,
                 _ => return Ok(()),
             }
         }

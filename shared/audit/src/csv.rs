@@ -124,8 +124,9 @@ impl<'a, R: Read> Csv<'a, R> {
             self.places = (0..self.width).map(Some).collect();
             return Ok(());
         }
-        let wanted = Wanted { width: MAX_COLUMNS, rows: 1, bytes: usize::MAX };
-        let Taken { bytes, split, .. } = self.take(&wanted)?;
+        // Wider than any row, so that the names are kept, however many.
+        let wanted = Wanted { width: MAX_COLUMNS + 1, rows: 1, bytes: CHUNK_BYTES };
+        let Taken { bytes, split, .. } = self.take_rows(&wanted)?;
         let Some(row) = split.rows.first() else {
             return Err(unreadable("empty", "the object is empty: not even a header"));
         };
@@ -182,6 +183,18 @@ impl<'a, R: Read> Csv<'a, R> {
     }
 
     /// Takes rows off the object; none at its end.
+    fn take_rows(&mut self, wanted: &Wanted) -> Result<Taken, DecodeError> {
+        loop {
+            let taken = self.take(wanted)?;
+            // Empty lines alone are no end.
+            if !taken.split.rows.is_empty() || (self.ended && self.ahead.bytes().is_empty()) {
+                return Ok(taken);
+            }
+            self.spare = taken.bytes;
+        }
+    }
+
+    /// Takes a chunk of bytes off the object, and the rows in it.
     fn take(&mut self, wanted: &Wanted) -> Result<Taken, DecodeError> {
         // Many short objects have few rows: only a chunk that follows another is likely to be full.
         let more = self.rows >= wanted.rows as u64 && wanted.rows > 1;
@@ -292,7 +305,7 @@ impl<R: Read> Decoder for Csv<'_, R> {
     fn next_chunk(&mut self) -> Result<Option<Chunk>, DecodeError> {
         let rows = chunk_rows(self.width.max(leaves(&self.contract.fields)));
         let wanted = Wanted { width: self.width, rows, bytes: CHUNK_BYTES };
-        let Taken { bytes, end, offset, mut split, open_quote } = self.take(&wanted)?;
+        let Taken { bytes, end, offset, mut split, open_quote } = self.take_rows(&wanted)?;
         if split.rows.is_empty() {
             return Ok(None);
         }

@@ -5,6 +5,9 @@
 //! evenly. So what comes out is as exact as the centroids are, the least and the greatest value exactly. Where each
 //! centroid is one value that was counted, nothing lies between them, and ranks are exact.
 
+/// The share of all values above which a centroid is one value.
+const HEAVY: f64 = 0.03;
+
 /// A distribution of numbers; there is at least one.
 #[derive(Clone, Debug)]
 pub(crate) struct Digest {
@@ -32,9 +35,11 @@ impl Digest {
         let mut points = Vec::with_capacity(centroids.len() + 2);
         points.push((min, 0.0));
         let mut below = 0.0;
+        let all: f64 = centroids.iter().map(|(_, weight)| weight).sum();
         for (mean, weight) in &centroids {
             let mean = mean.clamp(min, max);
-            if counted {
+            // So heavy a centroid is one frequent value: merging makes none of several values.
+            if counted || *weight > HEAVY * all {
                 points.extend([(mean, below), (mean, below + weight)]);
             } else {
                 points.push((mean, below + weight / 2.0));
@@ -65,7 +70,13 @@ impl Digest {
 
     /// The value with that share of all values below it.
     pub(crate) fn quantile(&self, rank: f64) -> f64 {
-        let below = rank.clamp(0.0, 1.0) * self.weight();
+        if rank <= 0.0 {
+            return self.min;
+        }
+        if rank >= 1.0 {
+            return self.max;
+        }
+        let below = rank * self.weight();
         let at = self.points.partition_point(|(_, b)| *b < below);
         match (at.checked_sub(1).and_then(|at| self.points.get(at)), self.points.get(at)) {
             (Some((v, b)), Some((w, c))) if c > b => v + (w - v) * (below - b) / (c - b),

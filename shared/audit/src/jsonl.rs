@@ -177,7 +177,13 @@ impl<R: Read> Decoder for Jsonl<'_, R> {
             cells.resize_with(columns.len(), Cell::default);
             let finds = Finds::default();
             let read = match text {
-                Some(text) if is_plain && plain::read(&self.shape, text, &mut cells) => Ok(()),
+                Some(text)
+                    if is_plain
+                        && self.shape.plain
+                        && plain::read(&self.shape, text, &mut cells) =>
+                {
+                    Ok(())
+                }
                 _ => {
                     cells.fill_with(Cell::default);
                     self.shape.read(text, &mut cells, &finds)
@@ -319,6 +325,8 @@ fn may_be_rounded(line: &[u8]) -> bool {
 pub(crate) struct Shape<'c> {
     names: BTreeMap<&'c str, usize>,
     slots: Vec<(&'c str, Slot<'c>)>,
+    /// Whether all names are written as they are.
+    plain: bool,
     /// Which property came last time after each, and first of all: rows are alike, so the next name is seldom sought.
     next: Vec<Known<usize>>,
 }
@@ -348,6 +356,7 @@ impl<'c> Shape<'c> {
         Self {
             names: fields.iter().enumerate().map(|(i, f)| (f.source.as_str(), i)).collect(),
             slots: fields.iter().map(|f| (f.source.as_str(), Slot::of(&f.ty))).collect(),
+            plain: fields.iter().all(|f| !f.source.contains(['"', '\\'])),
             next: (0..=fields.len()).map(Known::new).collect(),
         }
     }

@@ -398,7 +398,16 @@ impl<'a> Judge<'a> {
         let (field, column) = (self.field(name)?, self.column(name)?);
         let past = self.alike(baseline.season);
         let past = past.filter_map(|file| file.profile.as_ref()?.column(name));
-        let past: Vec<&ColumnProfile> = past.take(baseline.history).collect();
+        // A column that was classified or of another type then has nothing to compare with.
+        let tells = |c: &&ColumnProfile| match by {
+            DriftBy::Nulls => true,
+            DriftBy::Mean => c.mean.is_some() || c.values == 0,
+            DriftBy::Quantiles => c.quantiles.is_some() || c.values == 0,
+            DriftBy::Psi => {
+                c.quantiles.is_some() || c.trues.is_some() || !c.top.is_empty() || c.values == 0
+            }
+        };
+        let past: Vec<&ColumnProfile> = past.filter(tells).take(baseline.history).collect();
         if past.len() < baseline.min_history {
             return Ok(too_few(past.len(), baseline));
         }
@@ -535,7 +544,14 @@ fn heaviest(bounds: &Bounds, field: &Field, column: &ColumnProfile) -> Result<An
     if column.values == 0 {
         return Ok(Answer::vacuous(few(column)));
     }
-    let most = column.top.values.first().ok_or_else(|| lacks(column, "frequent values"))?;
+    let Some(most) = column.top.values.first() else {
+        let error = column.top.error;
+        if error <= 0.0 {
+            return Err(lacks(column, "frequent values"));
+        }
+        let passed = within(bounds, &Value::Double(0.0), &Value::Double(error));
+        return Ok(Answer::new(passed, format!("no value has more than {}", figure(error))));
+    };
     let (share, error) = (float(most.count) / float(column.values), column.top.error);
     let passed = within(
         bounds,
@@ -710,11 +726,14 @@ impl Frequencies {
                 *all.counts.entry("false".to_owned()).or_default() += float(falses);
                 continue;
             }
-            let rarest = column.top.values.iter().map(|f| f.count).min()?;
+            // What is not listed has no more than the rarest that is, or than the error of a list of none.
+            let rarest = column.top.values.iter().map(|f| float(f.count)).reduce(f64::min);
+            let unlisted = column.top.error * float(column.values);
+            let rarest = rarest.or_else(|| (unlisted > 0.0).then_some(unlisted))?;
             let listed: u64 = column.top.values.iter().map(|f| f.count).sum();
             if column.top.error > 0.0 || listed < column.values {
                 all.complete = false;
-                all.rarest += float(rarest);
+                all.rarest += rarest;
             }
             for frequent in &column.top.values {
                 *all.counts.entry(frequent.value.clone()).or_default() += float(frequent.count);

@@ -39,6 +39,8 @@ use crate::unique::{Keys, Uniqueness};
 use crate::unknown::Unknown;
 
 const MICROS_PER_HOUR: i64 = 3_600_000_000;
+/// Partitions that the rows of one object may lie in: each is a file, and a request.
+const MAX_PARTITIONS: usize = 10_000;
 
 /// What an object is held against.
 #[derive(Clone, Debug)]
@@ -166,9 +168,13 @@ pub fn read(
         RowFormat::Jsonl(format) => Jsonl::new(contract, format, reader, &unknown)
             .map_err(Stop::Decode)
             .and_then(|mut decoder| pass.run(&mut decoder, sink)),
-        RowFormat::Parquet(format) => Parquet::new(contract, format, reader, scratch, &unknown)
-            .map_err(Stop::Decode)
-            .and_then(|mut decoder| pass.run(&mut decoder, sink)),
+        RowFormat::Parquet(format) => {
+            let limit = scratch.limit - room_for_keys(contract, scratch);
+            let scratch = Scratch { limit, ..scratch.clone() };
+            Parquet::new(contract, format, reader, &scratch, &unknown)
+                .map_err(Stop::Decode)
+                .and_then(|mut decoder| pass.run(&mut decoder, sink))
+        }
     };
     pass.amendments = unknown.into_inner().finish(pass.coverage.rows_read);
     let unreadable = match outcome {
@@ -184,6 +190,14 @@ pub fn read(
         Err(Stop::Fatal(error)) => return Err(error),
     };
     pass.finish(unreadable, progress.bytes())
+}
+
+/// A Parquet object needs as much room as its keys may.
+fn room_for_keys(contract: &Contract, scratch: &Scratch) -> u64 {
+    match contract.format {
+        RowFormat::Parquet(_) => scratch.limit / 2,
+        RowFormat::Csv(_) | RowFormat::Jsonl(_) => scratch.limit,
+    }
 }
 
 enum Stop {
@@ -290,8 +304,10 @@ impl<'a> Pass<'a> {
                 (id, columns.iter().filter_map(place).collect())
             })
             .collect();
-        let share = scratch.limit / keys.len().max(1) as u64;
-        let keys = keys.into_iter().map(|(id, columns)| (id.to_owned(), Keys::new(columns, share)));
+        let count = keys.len().max(1);
+        let share = room_for_keys(contract, scratch) / count as u64;
+        let keys =
+            keys.into_iter().map(|(id, columns)| (id.to_owned(), Keys::new(columns, share, count)));
         Self {
             rules,
             scratch,
@@ -352,6 +368,17 @@ impl<'a> Pass<'a> {
         };
         self.coverage.rows_accepted += rows.num_rows() as u64;
         for accepted in self.split(rows)? {
+            let rows = accepted.rows.num_rows() as u64;
+            *self.partitions.entry(accepted.partition).or_default() += rows;
+            if self.partitions.len() > MAX_PARTITIONS {
+                let reason = format!(
+                    "the rows lie in more than {MAX_PARTITIONS} partitions: a grain wider than the contract's is needed"
+                );
+                return Err(Stop::Decode(DecodeError::Unreadable(Reason::new(
+                    "partitions",
+                    reason,
+                ))));
+            }
             sink.accept(accepted).map_err(AuditError::Sink)?;
         }
         Ok(bytes)

@@ -10,7 +10,7 @@ use arrow::datatypes::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int32Type, Int64Type,
     TimestampMicrosecondType,
 };
-use sluicegate_contract::profile::{ColumnProfile, Profile};
+use sluicegate_contract::profile::{ColumnProfile, Frequent, Profile, Top};
 use sluicegate_contract::{Contract, Field, Type, pointer};
 
 use self::column::{Numbers, Texts};
@@ -218,6 +218,13 @@ impl Node {
                 profile.trues = Some(trues);
                 let kinds = u8::from(trues > 0) + u8::from(trues < values);
                 profile.distinct.estimate = kinds.into();
+                let counts = [("true", trues), ("false", values.saturating_sub(trues))];
+                let frequent =
+                    |(value, count): (&str, u64)| Frequent { value: value.to_owned(), count };
+                let mut top: Vec<_> =
+                    counts.into_iter().filter(|(_, n)| *n > 0).map(frequent).collect();
+                top.sort_by_key(|value| std::cmp::Reverse(value.count));
+                profile.top = Top { values: top, error: 0.0 };
             }
             Kind::Text(texts) => texts.finish(&mut profile),
             Kind::Struct(inner) => {
@@ -357,6 +364,16 @@ mod tests {
             check(&rows, &profile(&rows, 8192));
             assert!(found == profile(&rows, 1000), "the same rows have another profile");
         }
+    }
+
+    #[test]
+    fn doubles_beyond_what_can_be_added_have_a_profile_that_can_be_read_again() {
+        let mut all = rows(14_000, 2_000);
+        all.iter_mut().take(3).for_each(|row| row.1 = f64::MAX);
+        let found = profile(&all, 8192);
+        let text = serde_json::to_string(&found).unwrap();
+        assert!(serde_json::from_str::<Profile>(&text).unwrap() == found);
+        assert_eq!(found.column("x").unwrap().max, Some(format!("{:?}", f64::MAX)));
     }
 
     #[test]

@@ -262,12 +262,18 @@ fn see(array: &ArrayRef, unseen: &mut Vec<Literal>, missing: &mut Members) {
         None => found,
     };
     let before = unseen.len();
+    let mut last: Option<Value> = None;
     for row in found.set_indices() {
         let Some(value) = cell(array, row) else { continue };
+        // Values come in runs: one that was struck off is not looked for again.
+        if last.as_ref().is_some_and(|last| last.compare(&value) == Some(Ordering::Equal)) {
+            continue;
+        }
         unseen.retain(|v| v.value().compare(&value) != Some(Ordering::Equal));
         if unseen.is_empty() {
             break;
         }
+        last = Some(value);
     }
     if unseen.len() < before {
         *missing = Members::of(unseen);

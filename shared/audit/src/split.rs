@@ -269,21 +269,25 @@ impl Splitter {
             return None;
         }
         if at == self.row_start {
-            // An empty line, or the second half of a line's end.
+            // An empty line, or the second half of a line's end. So many that they fill a chunk are let go.
             (self.row_start, self.cell_start) = (at + 1, at + 1);
-            return None;
+            return (out.rows.is_empty() && at + 1 >= wanted.bytes).then(|| self.rest_from(at + 1));
         }
         if !self.end_cell(bytes, at, wanted, out) {
             return Some(Stop::Columns);
         }
         self.end_row(at, wanted, out);
         if out.rows.len() >= wanted.rows || at + 1 >= wanted.bytes {
-            // The caller goes on with what is left, from its first byte.
-            self.scanned = 0;
-            (self.row_start, self.cell_start) = (0, 0);
-            return Some(Stop::Full(at + 1));
+            return Some(self.rest_from(at + 1));
         }
         None
+    }
+
+    /// The caller goes on with what is left, from its first byte.
+    fn rest_from(&mut self, at: usize) -> Stop {
+        self.scanned = 0;
+        (self.row_start, self.cell_start) = (0, 0);
+        Stop::Full(at)
     }
 
     /// Ends a cell before `at`; `false` if its row has too many.
@@ -312,7 +316,7 @@ impl Splitter {
 
     fn end_row(&mut self, at: usize, wanted: &Wanted, out: &mut Rows) {
         let cells = std::mem::take(&mut self.cells);
-        if cells != wanted.width && wanted.width < MAX_COLUMNS {
+        if cells != wanted.width && wanted.width <= MAX_COLUMNS {
             let before = out.rows.len() * wanted.width;
             out.cells.truncate(before);
             out.cells.resize(before + wanted.width, Span::default());

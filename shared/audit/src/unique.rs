@@ -30,7 +30,7 @@ pub(crate) enum Uniqueness {
     NotProven(String),
 }
 
-/// Keys held in memory.
+/// Keys held in memory, of all that must be unique together.
 const BUFFER: usize = 1 << 19;
 /// Bytes of a key and its row in a file.
 const WIDTH: usize = 24;
@@ -47,6 +47,8 @@ pub(crate) struct Keys {
     /// Indices of the key's columns.
     columns: Vec<usize>,
     buffer: Vec<Key>,
+    /// Keys that the buffer holds.
+    size: usize,
     file: Option<File>,
     /// Bytes that the file may have, and has.
     limit: u64,
@@ -91,11 +93,12 @@ impl Duplicates {
 }
 
 impl Keys {
-    /// A key of some columns, with a share of the room there is for files.
-    pub(crate) fn new(columns: Vec<usize>, limit: u64) -> Self {
+    /// A key of some columns, one of `count`, with its share of the room there is for files.
+    pub(crate) fn new(columns: Vec<usize>, limit: u64, count: usize) -> Self {
         Self {
             columns,
             buffer: Vec::new(),
+            size: BUFFER / count.max(1),
             file: None,
             limit,
             written: 0,
@@ -128,7 +131,7 @@ impl Keys {
             let (high, low) = ((key >> 64) as u64, key as u64);
             self.buffer.push([high, low, number.unsigned_abs()]);
         }
-        if self.buffer.len() >= BUFFER {
+        if self.buffer.len() >= self.size {
             self.spill(scratch)?;
         }
         Ok(())
@@ -360,7 +363,7 @@ mod tests {
     fn run(columns: Vec<usize>, batches: &[RecordBatch], limit: u64) -> Uniqueness {
         let folder = tempfile::tempdir().unwrap();
         let scratch = Scratch { folder: folder.path().to_owned(), limit };
-        let mut keys = Keys::new(columns, limit);
+        let mut keys = Keys::new(columns, limit, 1);
         let mut first = 1;
         for batch in batches {
             let rows = i64::try_from(batch.num_rows()).unwrap();

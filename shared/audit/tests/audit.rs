@@ -523,3 +523,67 @@ fn hostile_rows_take_bounded_work() {
     let deeper = format!(r#"{{"x":{}1{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
     assert_eq!(bad_lines(list, &[&deeper]), [1]);
 }
+
+fn audited(version: &Version, bytes: &[u8], id: &str) -> sluicegate_contract::AuditResult {
+    let (found, _) = run(version, bytes);
+    found.audits.into_iter().find(|audit| audit.id == id).unwrap()
+}
+
+#[test]
+fn a_partition_that_has_almost_all_rows_is_seen() {
+    let version = contract(|d| {
+        d["x-sluicegate"]["audits"] =
+            json!([{"id": "skew", "audit": "heaviest_partition", "max": 0.5}]);
+    });
+    let rows: String = (1..=9).map(|i| format!("{i},x,{GOOD}\n")).collect();
+    let text = format!("id,name,at\n{rows}10,x,2013-01-02T00:00:00Z\n");
+    let found = audited(&version, text.as_bytes(), "skew");
+    assert!(found.holds() && found.value == Some(0.9), "{found:?}");
+}
+
+#[test]
+fn a_frequent_value_is_the_median() {
+    let version = contract(|d| {
+        d["x-sluicegate"]["audits"] =
+            json!([{"id": "median", "audit": "quantile", "column": "id", "rank": 0.5, "max": 1}]);
+    });
+    let rows: String = (0..100).map(|i| format!("{},x,{GOOD}\n", (i - 60).max(1))).collect();
+    let found = audited(&version, format!("id,name,at\n{rows}").as_bytes(), "median");
+    assert_eq!(found.value, Some(1.0), "{found:?}");
+}
+
+#[test]
+fn empty_lines_of_a_csv_fill_no_memory_and_end_nothing() {
+    let gap = "\n".repeat(9 << 20);
+    let text = format!("{gap}id,name,at\n1,x,{GOOD}\n{gap}2,x,{GOOD}\n");
+    let (found, kept) = run(&contract(|_| {}), text.as_bytes());
+    assert_eq!((found.verdict.coverage().rows_accepted, kept.bad.len()), (2, 0));
+}
+
+#[test]
+fn rows_keep_their_cells_beside_wrong_ones_in_the_widest_table() {
+    let extra: Vec<String> = (3..10_000).map(|i| format!("c{i}")).collect();
+    let commas = ",".repeat(extra.len());
+    let header = format!("id,name,at,{}\n", extra.join(","));
+    let text = format!("{header}1,a,{GOOD}{commas}\n2,b\n3,c,{GOOD}{commas}\n");
+    let (found, kept) = run(&contract(|_| {}), text.as_bytes());
+    assert_eq!(found.verdict.coverage().rows_accepted, 2);
+    let ids: Vec<i64> = kept
+        .accepted
+        .iter()
+        .flat_map(|(_, rows)| rows["id"].as_primitive::<Int64Type>().values().to_vec())
+        .collect();
+    assert_eq!(ids, [1, 3]);
+}
+
+#[test]
+fn rows_of_too_many_partitions_are_refused_before_each_is_a_file() {
+    let version = contract(|d| d["x-sluicegate"]["event_time"]["grain"] = "hour".into());
+    let start: Timestamp = "2000-01-01T00:00:00Z".parse().unwrap();
+    let hour = |i: i64| start + jiff::SignedDuration::from_hours(i);
+    let rows: String = (0..20_000).map(|i| format!("{},x,{}\n", i + 1, hour(i))).collect();
+    let (result, _) = try_run(&version, format!("id,name,at\n{rows}").as_bytes());
+    let found = result.unwrap();
+    assert_eq!(found.verdict.outcome(), Outcome::Reject);
+    assert_eq!(found.verdict.reasons()[0].code, "partitions");
+}

@@ -426,7 +426,9 @@ const IS_NUMBER: fn(&Type) -> bool =
 const IS_ORDERED: fn(&Type) -> bool =
     |ty| IS_NUMBER(ty) || matches!(ty, Type::Date | Type::Timestamp);
 const IS_SCALAR: fn(&Type) -> bool = |ty| !matches!(ty, Type::Struct(_) | Type::List(_));
-const IS_LISTED: fn(&Type) -> bool = |ty| IS_ORDERED(ty) || *ty == Type::String;
+/// A single is no decimal that anybody writes: 0.1 is none of its values.
+const IS_LISTED: fn(&Type) -> bool =
+    |ty| (IS_ORDERED(ty) && *ty != Type::Float) || *ty == Type::String;
 
 impl<'a> One<'_, 'a> {
     fn measure(&mut self) -> Option<(AuditMeasure, Bounds)> {
@@ -472,13 +474,15 @@ impl<'a> One<'_, 'a> {
                 (M::Quantile { column: field.name.clone(), rank: rank? }, bounds)
             }
             "allowed_values" => {
-                let field = self.column(IS_LISTED, "a string, numeric, a date or a timestamp")?;
+                let field = self
+                    .column(IS_LISTED, "a string, numeric but no float, a date or a timestamp")?;
                 let values = self.values(field)?;
                 let column = field.name.clone();
                 (M::AllowedValues { column, values }, self.bounds(&Range::Share, &all))
             }
             "coverage" => {
-                let field = self.column(IS_LISTED, "a string, numeric, a date or a timestamp")?;
+                let field = self
+                    .column(IS_LISTED, "a string, numeric but no float, a date or a timestamp")?;
                 let values = self.values(field)?;
                 let column = field.name.clone();
                 (M::Coverage { column, values }, self.bounds(&Range::Share, &all))

@@ -451,6 +451,11 @@ fn event_time(mut node: Node<'_>, fields: &[Field]) -> Option<EventTime> {
     if !field.always_present() {
         node.refuse("column", format!("`{column}` must be required and not null"));
     }
+    if let Some(c) = field.classification.filter(|c| c.is_redacted()) {
+        let message =
+            format!("`{column}` is {}: partitions and reports show when rows happened", c.name());
+        node.refuse("column", message);
+    }
     let partitions = grain.partition_name(&column);
     if let Some(name) = partitions.filter(|name| fields.iter().any(|f| f.name == *name)) {
         node.refuse("column", format!("its partitions are called `{name}`, as a column is"));

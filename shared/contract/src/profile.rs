@@ -98,9 +98,9 @@ pub struct Top {
 }
 
 impl Top {
-    /// Whether there is nothing to say.
+    /// Whether there is nothing to say, not even that no value is more frequent than the error.
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.values.is_empty() && self.error <= 0.0
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{HandlerError, Summary};
 pub struct Envelope<T> {
     /// What SQS calls it; the answer names failures by it.
     pub id: String,
+    /// How often it was received, this time included.
+    pub receives: u32,
     pub message: T,
 }
 
@@ -111,8 +113,10 @@ pub fn envelopes<T: DeserializeOwned>(
         let record: SqsMessage = serde_json::from_value(record)
             .map_err(|e| HandlerError::new(format!("not a record of SQS: {e}")))?;
         let id = record.message_id.unwrap_or_default();
+        let receives = record.attributes.get("ApproximateReceiveCount");
+        let receives = receives.and_then(|n| n.parse().ok()).unwrap_or(1);
         match serde_json::from_str(record.body.as_deref().unwrap_or_default()) {
-            Ok(message) => read.push(Envelope { id, message }),
+            Ok(message) => read.push(Envelope { id, receives, message }),
             Err(error) => {
                 let error = HandlerError::new(format!("message {id} cannot be read: {error}"));
                 response.fail(&id, &error, summary);
@@ -129,7 +133,7 @@ pub async fn each<T: DeserializeOwned>(
     mut handle: impl AsyncFnMut(T, &mut Summary) -> Result<(), HandlerError>,
 ) -> Result<Value, HandlerError> {
     let mut response = BatchResponse::default();
-    for Envelope { id, message } in envelopes(event, &mut response, summary)? {
+    for Envelope { id, message, .. } in envelopes(event, &mut response, summary)? {
         if let Err(error) = handle(message, summary).await {
             response.fail(&id, &error, summary);
         }

@@ -284,7 +284,7 @@ async fn read_proposals<'a>(
                 && proposal.source == w.source
                 && proposal.dataset == *dataset;
             if same {
-                Ok(proposal)
+                Ok(proposal.without_columns())
             } else {
                 Err(poison(&w.raw_id, w.order, "the proposal is of another raw object"))
             }

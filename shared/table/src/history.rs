@@ -13,6 +13,9 @@ use crate::ledger::{Record, State};
 use crate::proposal::Proposal;
 use crate::view::View;
 
+/// Profiles that are kept.
+const KEPT: usize = 32;
+
 /// A dataset's published files, as far as they were asked for.
 #[derive(Debug, Default)]
 pub struct Past {
@@ -28,12 +31,13 @@ impl Past {
         Ok(Self { view: View::open(store, dataset).await?, ..Self::default() })
     }
 
-    /// The published files of other sources that landed before, the newest first, at most `count`.
+    /// The published files that landed before, the newest first, at most `count`; those of one source left out.
     pub async fn before(
         &mut self,
         store: &dyn Store,
         dataset: &Dataset,
-        (id, source): (&RawId, &Source),
+        id: &RawId,
+        but: Option<&Source>,
         count: usize,
     ) -> Result<Vec<Record>, CommitError> {
         let mut found = Vec::new();
@@ -48,7 +52,9 @@ impl Past {
             }
             let records = self.records.get(&page).map(Vec::as_slice).unwrap_or_default();
             let past = records.iter().rev().filter(|record| {
-                record.raw_id < *id && record.state == State::Published && record.source != *source
+                record.raw_id < *id
+                    && record.state == State::Published
+                    && but.is_none_or(|source| record.source != *source)
             });
             found.extend(past.take(count - found.len()).cloned());
         }
@@ -77,6 +83,10 @@ impl Past {
             Err(StoreError::Absent { .. }) => None,
             Err(error) => return Err(error.into()),
         };
+        // Wide ones are large: what a season of files needs is kept, no more.
+        if self.profiles.len() >= KEPT {
+            self.profiles.pop_first();
+        }
         self.profiles.insert(of, profile.clone());
         Ok(profile)
     }

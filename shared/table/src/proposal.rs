@@ -61,6 +61,13 @@ impl Proposal {
         self.verdict.outcome() == Outcome::Hold
     }
 
+    /// Itself without what a commit has no use for: a thousand of them are in memory together.
+    pub(crate) fn without_columns(mut self) -> Self {
+        self.audits = Vec::new();
+        self.profile = self.profile.map(|profile| Profile { columns: Vec::new(), ..profile });
+        self
+    }
+
     /// Whether it may be published: by its verdict, or by a person's release of a held one.
     pub fn passed(&self, decision: Option<&Decision>) -> bool {
         match self.verdict.outcome() {

@@ -292,7 +292,7 @@ fn top_of_sample(sample: &mut [String], values: u64) -> Top {
         Frequent { value: value.clone(), count }
     });
     let values: Vec<_> = values.collect();
-    Top { error: if values.is_empty() { 0.0 } else { error }, values }
+    Top { values, error }
 }
 
 /// Strings.

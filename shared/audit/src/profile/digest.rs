@@ -49,6 +49,10 @@ fn of(mut centroids: Vec<Centroid>, error: f64) -> Option<Quantiles> {
     let whole = centroids.len() <= CENTROIDS;
     let mut digest = TDigest::from_centroids(centroids);
     digest.compress(CENTROIDS);
-    let centroids = digest.centroids().iter().map(|c| (c.mean, c.weight)).collect();
+    let centroids: Vec<_> = digest.centroids().iter().map(|c| (c.mean, c.weight)).collect();
+    // The middle of two doubles near the greatest may be none.
+    if centroids.iter().any(|(mean, _)| !mean.is_finite()) {
+        return None;
+    }
     Some(Quantiles { centroids, error: error + if whole { 0.0 } else { MERGED } })
 }
