@@ -468,7 +468,7 @@ fn what_is_no_parquet_is_rejected_with_a_reason() {
     let rules = Rules::new(version.contract().unwrap(), &version, RAW_ID, landed);
     let little = Scratch { folder: std::env::temp_dir(), limit: 100 };
     let found = audit(bytes.as_slice(), &rules, &little, &mut Kept::default()).unwrap();
-    assert!(found.verdict.reasons()[0].message.contains("100 bytes of room"));
+    assert!(found.verdict.reasons()[0].message.contains("50 bytes of room"));
     let nowhere = Scratch { folder: "/nowhere/at/all".into(), limit: 1 << 30 };
     let failed = audit(bytes.as_slice(), &rules, &nowhere, &mut Kept::default());
     assert!(matches!(failed, Err(AuditError::Sink(_))));
