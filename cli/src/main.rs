@@ -10,6 +10,7 @@ mod held;
 mod input;
 mod junit;
 mod out;
+mod profile;
 mod status;
 
 use std::process::ExitCode;
@@ -41,6 +42,16 @@ enum Command {
         #[command(subcommand)]
         command: held::Command,
     },
+    /// Show what a dataset's published rows look like, column by column
+    Profile {
+        dataset: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The lake bucket
+        #[arg(long, env = "SLUICEGATE_LAKE_BUCKET")]
+        lake: String,
+    },
     /// Print what is known of one staged file, whatever its verdict
     Report(held::Report),
     /// Show what has become of a dataset's files
@@ -65,6 +76,7 @@ async fn main() -> ExitCode {
         Command::Contract { command } => contract::run(command).await,
         Command::Held { command } => held::run(command).await,
         Command::Report(arguments) => held::report(&arguments).await,
+        Command::Profile { dataset, json, lake } => profile::run(&dataset, json, &lake).await,
         Command::Status { dataset, json, lake } => status::run(&dataset, json, &lake).await,
     };
     outcome.unwrap_or_else(|error| {

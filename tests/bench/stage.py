@@ -202,6 +202,7 @@ def duckdb(source: str, out: Path, options: str = PARQUET) -> list[str]:
 import duckdb
 c = duckdb.connect()
 c.execute("SET threads=1")
+c.execute("SET enable_progress_bar=false")
 c.execute("SET temp_directory=''")
 c.execute({f"COPY (SELECT * FROM {source}) TO '{out}' ({options})"!r})
 """

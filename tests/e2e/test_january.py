@@ -41,6 +41,15 @@ def test_the_snippet_of_the_demo_reads_the_table(pipeline: Pipeline, january: ob
     assert capsys.readouterr().out.split() == [str(want.rows)]
 
 
+def test_the_profile_is_the_published_rows_though_no_data_is_read(pipeline: Pipeline, january: tuple[Status, list[Upload]]) -> None:
+    merged = json.loads(pipeline.command("profile", example.DATASET, "--json").stdout)
+    want, columns = example.expected(), {column["path"]: column for column in merged["profile"]["columns"]}
+    assert (merged["profile"]["rows"], merged["without"]) == (want.rows, 0)
+    assert columns["distance"]["sum"] == str(want.distance)
+    assert columns["dep_time"]["nulls"] == want.null_dep_time
+    assert sorted(value["value"] for value in columns["origin"]["top"]["values"]) == ["EWR", "JFK", "LGA"]
+
+
 def test_raw_is_kept_byte_for_byte(pipeline: Pipeline, january: tuple[Status, list[Upload]]) -> None:
     for raw in january[0].raw:
         assert pipeline.raw_bytes(example.DATASET, raw) == FILES[raw.source].read_bytes(), raw.source

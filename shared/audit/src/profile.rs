@@ -24,7 +24,7 @@ mod merge;
 mod sample;
 mod value;
 
-pub use merge::merge;
+pub use merge::{merge, types};
 use sample::Sample;
 
 /// Values that are counted one by one, of all columns together.

@@ -8,7 +8,7 @@ use datasketches::hll::{HllSketch, HllType, HllUnion};
 use sluicegate_contract::profile::{
     ColumnProfile, Distinct, EventStep, Events, Frequent, Lengths, Profile, Top,
 };
-use sluicegate_contract::{Num, Type};
+use sluicegate_contract::{Contract, Num, Type};
 
 use super::column::{DISTINCT_ERROR, LG_REGISTERS, Moments, TOP};
 use super::{digest, events};
@@ -16,6 +16,8 @@ use super::{digest, events};
 /// The profile of the rows of several profiles. `types` are the types of the columns by path: a column's least value is
 /// the least by its type. Columns that some profile lacks have their rows counted as nulls there.
 pub fn merge(profiles: &[&Profile], types: &BTreeMap<String, Type>) -> Profile {
+    // What has no rows says nothing of columns.
+    let profiles: Vec<&Profile> = profiles.iter().copied().filter(|p| p.rows > 0).collect();
     let mut paths: Vec<&str> = Vec::new();
     for column in profiles.iter().flat_map(|p| &p.columns) {
         if !paths.contains(&column.path.as_str()) {
@@ -34,6 +36,23 @@ pub fn merge(profiles: &[&Profile], types: &BTreeMap<String, Type>) -> Profile {
         columns: columns.collect(),
         events: merge_events(profiles.iter().map(|p| &p.events)),
     }
+}
+
+/// The types of a contract's columns by their paths in a profile.
+pub fn types(contract: &Contract) -> BTreeMap<String, Type> {
+    fn of(ty: &Type, path: String, types: &mut BTreeMap<String, Type>) {
+        match ty {
+            Type::Struct(fields) => {
+                fields.iter().for_each(|f| of(&f.ty, format!("{path}.{}", f.name), types));
+            }
+            Type::List(element) => of(&element.ty, format!("{path}.element"), types),
+            _ => {}
+        }
+        types.insert(path, ty.clone());
+    }
+    let mut types = BTreeMap::new();
+    contract.fields.iter().for_each(|f| of(&f.ty, f.name.clone(), &mut types));
+    types
 }
 
 fn columns(path: &str, all: &[&ColumnProfile], ty: Option<&Type>) -> ColumnProfile {
