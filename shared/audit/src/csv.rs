@@ -203,8 +203,7 @@ impl<'a, R: Read> Csv<'a, R> {
         let end = loop {
             let bytes = self.ahead.bytes();
             let stop = self.splitter.scan(bytes, self.ended, wanted, &mut split);
-            let begun = bytes.len() - self.splitter.row_start().min(bytes.len());
-            let pending = if stop == Stop::More { begun } else { 0 };
+            let pending = if stop == Stop::More { self.splitter.pending() } else { 0 };
             let lengths = split.rows.iter().map(|row| row.span.len()).chain([pending]);
             let limit = self.format.line_limit;
             if let Some(row) = lengths.enumerate().position(|(_, length)| length > limit) {

@@ -156,9 +156,9 @@ impl Splitter {
         }
     }
 
-    /// Where the row begins that is not complete.
-    pub(crate) fn row_start(&self) -> usize {
-        self.row_start
+    /// Bytes that were looked at of the row that is not complete: what was read beyond may be of others.
+    pub(crate) fn pending(&self) -> usize {
+        self.scanned.saturating_sub(self.row_start)
     }
 
     /// Whether the bytes have ended within quotes.

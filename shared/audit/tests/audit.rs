@@ -587,3 +587,25 @@ fn rows_of_too_many_partitions_are_refused_before_each_is_a_file() {
     assert_eq!(found.verdict.outcome(), Outcome::Reject);
     assert_eq!(found.verdict.reasons()[0].code, "partitions");
 }
+
+#[test]
+fn a_row_within_the_line_limit_is_read_however_it_comes() {
+    let version = contract(|d| {
+        d["x-sluicegate"]["format"] = json!({"type": "csv", "line_limit": 60});
+        d["properties"]["name"] = json!({"type": "string"});
+    });
+    let row = |length: usize| {
+        let rest = format!("1,,{GOOD}").len();
+        format!("1,{},{GOOD}\n", "x".repeat(length - rest))
+    };
+    for step in [1, 7, 64, 1000] {
+        let text = format!("id,name,at\n{}{}", row(60), row(59));
+        let (result, _) =
+            try_run(&version, Pieces { bytes: text.as_bytes(), sizes: vec![step], turn: 0 });
+        assert_eq!(result.unwrap().verdict.coverage().rows_accepted, 2, "{step}");
+        let text = format!("id,name,at\n{}{}", row(61), row(59));
+        let (result, _) =
+            try_run(&version, Pieces { bytes: text.as_bytes(), sizes: vec![step], turn: 0 });
+        assert_eq!(result.unwrap().verdict.reasons()[0].code, "line_limit", "{step}");
+    }
+}
