@@ -125,16 +125,20 @@ fn print(checked: &Checked) {
         let unit = if **rows == 1 { "row" } else { "rows" };
         say!("  {rule:<width$}  {rows:>10} {unit}");
     }
-    for audit in audit.audits.iter().filter(|audit| audit.state != AuditState::Passed) {
+    let without_past = |audit: &&AuditResult| audit.state == AuditState::NoHistory;
+    for audit in audit.audits.iter().filter(|a| a.state != AuditState::Passed && !without_past(a)) {
         let AuditResult { id, state, severity, expected, found, sample, .. } = audit;
-        let what = match (state, severity) {
-            (AuditState::NoHistory, _) => "not told without history",
-            (_, Severity::Warn) => "WARNS",
-            (AuditState::NotProven, _) => "NOT PROVEN",
-            _ => "FAILS",
+        let what = match (severity, state) {
+            (Severity::Warn, _) => "warns",
+            (Severity::Error, AuditState::NotProven) => "is not proven",
+            (Severity::Error, _) => "fails",
         };
         say!("  audit {id} {what}: {expected}; found {found}");
         sample.iter().for_each(|line| say!("    {line}"));
+    }
+    let untold = audit.audits.iter().filter(without_past).count();
+    if untold > 0 {
+        say!("  audits that compare with what is published: {untold}, not told here");
     }
     for row in first_bad_rows {
         say!("");
