@@ -10,13 +10,14 @@ PIP_FLAGS := --quiet --no-input
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help preflight setup demo test test-rust test-template test-contract test-audit test-e2e test-long sim lint-template sam-local bench example clean
+.PHONY: help preflight setup demo test test-rust test-template test-contract test-audit test-e2e test-long sim fuzz lint-template sam-local bench example clean
 
 help:
 	@echo 'make demo            the whole pipeline on this machine, with a month of real flights'
 	@echo 'make test            everything that is checked before a merge'
 	@echo 'make test-long       a year of flights, functions killed on the way; more rows against the oracle; the JSON Schema suite'
 	@echo 'make sim             seeded lives of the pipeline under faults and deaths (SEEDS=from..to)'
+	@echo 'make fuzz            any bytes into what parses them (TARGET=csv SECONDS=60; fuzz/README.md)'
 	@echo 'make lint-template   sam validate --lint and cfn-lint (installs sam, 342 MB)'
 	@echo 'make sam-local       the functions under sam local invoke, in a container'
 	@echo 'make bench           the tables of docs/benchmarks.md'
@@ -85,6 +86,16 @@ test-long: setup $(LOCAL)/flights.ready $(LOCAL)/suite.ready
 # More lives of the pipeline than a test run has: make sim SEEDS=0..10000 [STEPS=200]
 sim:
 	SEEDS=$(or $(SEEDS),0..1000) STEPS=$(or $(STEPS),200) cargo test --locked -p sluicegate-tests --test simulation -- --nocapture no_seed
+
+# One target of fuzz/ for some time: make fuzz TARGET=csv SECONDS=60. Needs a nightly toolchain and cargo-fuzz.
+TARGET ?= csv
+SECONDS ?= 60
+
+fuzz:
+	@mkdir -p fuzz/corpus/$(TARGET)
+	@cp fuzz/seeds/$(TARGET)/* fuzz/corpus/$(TARGET)/
+	cargo +nightly fuzz run --sanitizer none $(TARGET) -- -max_total_time=$(SECONDS) -max_len=8192 -timeout=20 -rss_limit_mb=2048 \
+		$(addprefix -dict=,$(wildcard fuzz/dictionaries/$(TARGET).dict))
 
 lint-template: setup $(LOCAL)/sam.ready
 	SAM_CLI_TELEMETRY=0 AWS_DEFAULT_REGION=us-east-1 $(LOCAL)/sam/bin/sam validate --lint --template template.yaml
