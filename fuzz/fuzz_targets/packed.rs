@@ -10,15 +10,14 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 use sluicegate_audit::History;
 use sluicegate_contract::Outcome;
-use sluicegate_fuzz::{Subject, says_of_rows};
+use sluicegate_fuzz::{Subject, is_packed, says_of_rows};
 
 static SUBJECT: LazyLock<Subject> =
     LazyLock::new(|| Subject::new(json!({"type": "jsonl", "line_limit": 2000})));
 
 fuzz_target!(|bytes: &[u8]| {
     SUBJECT.check(bytes);
-    let packed = bytes.starts_with(b"\x1f\x8b") || bytes.starts_with(b"\x28\xb5\x2f\xfd");
-    if packed || bytes.is_empty() {
+    if is_packed(bytes) || bytes.is_empty() {
         return;
     }
     let (plain, kept) = SUBJECT.audit(bytes, &History::default());

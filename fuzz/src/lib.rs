@@ -50,11 +50,17 @@ impl Subject {
         let (whole, kept) = self.audit(bytes, &History::default());
         self.check_rows(&whole, &kept, bytes);
         let (cut, kept_cut) = self.audit(Pieces(bytes), &History::default());
-        assert_eq!(says(&whole), says(&cut), "REP-1: the same verdict");
-        assert_eq!(kept.accepted, kept_cut.accepted, "REP-1: the same rows");
-        assert_eq!(kept.bad, kept_cut.bad, "REP-1: the same bad rows");
+        let rejected = whole.verdict.outcome() == Outcome::Reject;
+        if rejected && is_packed(bytes) {
+            // How much is unpacked before damage is met depends on the reads, and so does what is met first.
+            assert_eq!(cut.verdict.outcome(), Outcome::Reject, "REP-1: the same outcome");
+        } else {
+            assert_eq!(says(&whole), says(&cut), "REP-1: the same verdict");
+            assert_eq!(kept.accepted, kept_cut.accepted, "REP-1: the same rows");
+            assert_eq!(kept.bad, kept_cut.bad, "REP-1: the same bad rows");
+        }
         assert_eq!(text(&reread(&whole)), text(&whole), "an audit is read as it was written");
-        if whole.verdict.outcome() == Outcome::Reject {
+        if rejected {
             return;
         }
         let past = PastFile {
@@ -95,20 +101,24 @@ impl Subject {
         if audit.verdict.outcome() != Outcome::Reject {
             assert_eq!(coverage.bytes, bytes.len() as u64, "AUD-1: all bytes are covered");
         }
-        let packed = bytes.starts_with(b"\x1f\x8b") || bytes.starts_with(b"\x28\xb5\x2f\xfd");
         for bad in &kept.bad {
             assert!(!bad.faults.is_empty(), "a bad row has a reason");
             if !self.rows_are_bytes {
                 assert!(bad.offset <= bytes.len() as u64);
                 assert!(serde_json::from_slice::<Value>(&bad.bytes).is_ok(), "a row is JSON");
                 assert!(!bad.bytes.contains(&b'\n'), "a row is a line");
-            } else if !packed {
+            } else if !is_packed(bytes) {
                 let from = usize::try_from(bad.offset).unwrap();
                 let there = bytes.get(from..from + bad.bytes.len());
                 assert_eq!(there, Some(bad.bytes.as_slice()), "a bad row lies where it is said to");
             }
         }
     }
+}
+
+/// Whether the bytes say that they are gzip or zstd.
+pub fn is_packed(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\x1f\x8b") || bytes.starts_with(b"\x28\xb5\x2f\xfd")
 }
 
 /// All that an audit says, but how far it read what it could not understand: that depends on how the bytes arrive.
