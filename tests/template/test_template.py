@@ -386,7 +386,7 @@ WRITERS = {
 READERS = {
     RAW: {"land", "stage"}, CONTRACT: {"land", "stage", "promote"}, CONTRACT_POINTER: {"land", "stage", "promote"},
     PROPOSAL: {"stage", "promote"}, DECISION: {"stage", "promote"}, QUARANTINE: {"stage"}, DATA: {"stage", "promote"},
-    METADATA: {"promote", "replay"}, POINTER: {"promote", "replay"},
+    METADATA: {"promote", "replay", "stage"}, POINTER: {"promote", "replay", "stage"},
 }
 
 
@@ -428,7 +428,7 @@ def an_absent_key_answers_404(t):
     assert who_may(stack, "s3:ListBucket", "LakeBucket", None) == set(FUNCTIONS)
     assert who_may(stack, "s3:ListBucket", "InboxBucket", None) == {"land"}
     expected = {"raw/flights/": set(FUNCTIONS), "contracts/": {"land", "stage", "promote"}, "staging/flights/": {"stage", "promote"},
-                "quarantine/flights/": {"stage"}, "tables/flights/metadata/": {"promote", "replay"},
+                "quarantine/flights/": {"stage"}, "tables/flights/metadata/": {"promote", "replay", "stage"},
                 "tables/flights/data/": {"stage", "promote"}, "catalog/": set()}
     for prefix, functions in expected.items():
         assert who_may(stack, "s3:ListBucket", "LakeBucket", None, s3__prefix=prefix) == functions, prefix
