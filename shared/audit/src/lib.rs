@@ -5,7 +5,8 @@
 //! it has seen is judged by the contract's audits and by what was published before ([`Seen::judge`]).
 //!
 //! Guarantees: rows accepted + rows quarantined = rows read (AUD-1); the same bytes under the same rules give the same
-//! batches, however the input was cut into reads (REP-1); memory depends on the longest row, not on the object.
+//! batches, however the input was cut into reads (REP-1); memory depends on the longest row, not on the object. Of an
+//! object that is rejected, how far it was read before that was seen may depend on the reads.
 //!
 //! It fails in two ways only: [`AuditError::Source`] when the bytes could not be read to their end, and
 //! [`AuditError::Sink`] when what came out could not be kept. Whatever is wrong with the bytes themselves is a
