@@ -85,7 +85,7 @@ test-long: setup $(LOCAL)/flights.ready $(LOCAL)/suite.ready
 
 # More lives of the pipeline than a test run has: make sim SEEDS=0..10000 [STEPS=200]
 sim:
-	SEEDS=$(or $(SEEDS),0..1000) STEPS=$(or $(STEPS),200) cargo test --locked -p sluicegate-tests --test simulation -- --nocapture no_seed
+	SEEDS=$(or $(SEEDS),0..1000) STEPS=$(or $(STEPS),200) cargo test --locked --profile sim -p sluicegate-tests --test simulation -- --nocapture no_seed
 
 # One target of fuzz/ for some time: make fuzz TARGET=csv SECONDS=60. Needs a nightly toolchain and cargo-fuzz.
 TARGET ?= csv

@@ -293,6 +293,11 @@ impl<'a> Differ<'a> {
         self.event_time();
         self.key();
         self.promise("lateness", "allowed", Some(old.allowed_lateness), Some(new.allowed_lateness));
+        if old.late_files != new.late_files {
+            let (before, now) = (word(&old.late_files), word(&new.late_files));
+            let what = format!("lateness.late goes from {before} to {now}");
+            self.push("lateness", ChangeKind::Settings, what, FULL);
+        }
         let (before, now) = (old.freshness, new.freshness);
         self.promise("freshness", "warn_after", before.warn_after, now.warn_after);
         self.promise("freshness", "error_after", before.error_after, now.error_after);
@@ -1463,6 +1468,7 @@ mod tests {
             ("%/bad_rows", json!({"max_count": 7}), "bad_rows", K::Narrowed, None, true),
             ("%/bad_rows", GONE, "bad_rows", K::Narrowed, Forward, true),
             ("%/reupload", json!("append"), "reupload", K::Settings, Full, false),
+            ("%/lateness/late", json!("hold"), "lateness", K::Settings, Full, false),
             ("%/unknown_fields", json!("keep"), "unknown_fields", K::Widened, Full, false),
             ("%/unknown_fields", json!("reject"), "unknown_fields", K::Narrowed, Forward, true),
             ("%/event_time/max_ahead", json!("PT1H"), "event_time", K::Narrowed, Forward, true),

@@ -7,7 +7,7 @@ use crate::audits;
 use crate::datum::Datum;
 use crate::model::{
     BadRows, Compression, Contract, Counterexample, CsvFormat, Encoding, EventTime, Freshness,
-    Grain, JsonlFormat, Measure, Metric, ParquetFormat, Reupload, RowFormat, Team, UnknownFields,
+    Grain, JsonlFormat, LateFiles, Measure, Metric, ParquetFormat, Reupload, RowFormat, Team, UnknownFields,
 };
 use crate::node::{Finding, Findings, Node};
 use crate::pointer::child;
@@ -122,9 +122,12 @@ fn settings(mut node: Node<'_>, fields: &[Field], reader: &mut Reader<'_>) -> Op
     let event_time = node.child("event_time").and_then(|node| self::event_time(node, fields));
     let key = key(&mut node, fields);
     let mut allowed_lateness = SignedDuration::ZERO;
+    let mut late_files = None;
     if let Some(mut node) = node.child("lateness") {
         allowed_lateness = node.duration("allowed").unwrap_or_default();
-        node.done("allowed");
+        let choices = [("publish", LateFiles::Publish), ("hold", LateFiles::Hold)];
+        late_files = node.choice("late", &choices);
+        node.done("allowed, late");
     }
     let freshness = freshness(&mut node, event_time.is_some());
     let bad_rows = bad_rows(&mut node);
@@ -167,6 +170,7 @@ fn settings(mut node: Node<'_>, fields: &[Field], reader: &mut Reader<'_>) -> Op
         event_time,
         key,
         allowed_lateness,
+        late_files: late_files.unwrap_or(LateFiles::Publish),
         freshness,
         bad_rows,
         reupload: reupload.unwrap_or(Reupload::Replace),

@@ -29,6 +29,7 @@ pub struct Contract {
     pub key: Vec<usize>,
     /// How long after the newest event a day stays open.
     pub allowed_lateness: SignedDuration,
+    pub late_files: LateFiles,
     pub freshness: Freshness,
     pub bad_rows: BadRows,
     pub reupload: Reupload,
@@ -178,6 +179,15 @@ pub enum Reupload {
     Append,
     /// The oldest version that passed stays.
     Reject,
+}
+
+/// What becomes of a file with rows for a partition that is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LateFiles {
+    /// It is published, and the partition restated.
+    Publish,
+    /// It waits for a person.
+    Hold,
 }
 
 /// What happens to a field that the contract does not know.

@@ -8,6 +8,7 @@
 //! staging/<dataset>/<raw id>/<order>/report.html         stage
 //! staging/<dataset>/<raw id>/<order>/table/metadata/…    stage
 //! staging/<dataset>/<raw id>/<order>/decision.json       people
+//! staging/<dataset>/<raw id>/<order>/closed.json         collection
 //! quarantine/<dataset>/<raw id>/<order>-<n>.rows .jsonl  stage
 //! tables/<dataset>/data/<partition>/<raw id>-<attempt>-<n>.parquet   stage
 //! tables/<dataset>/metadata/…  version-hint.text         promote
@@ -123,6 +124,11 @@ pub fn decision(dataset: &Dataset, id: &RawId, order: Order) -> String {
     format!("staging/{dataset}/{id}/{order}/decision.json")
 }
 
+/// Says that a proposal is done with: a grace later its data files may be deleted.
+pub fn closing(dataset: &Dataset, id: &RawId, order: Order) -> String {
+    format!("staging/{dataset}/{id}/{order}/closed.json")
+}
+
 /// The `n`th part of the quarantined rows: `extension` is `rows` (original bytes) or `jsonl` (reasons).
 pub fn quarantine(
     dataset: &Dataset,
@@ -148,6 +154,20 @@ pub fn data_file(
     n: usize,
 ) -> String {
     format!("tables/{dataset}/data/{partition}/{id}-{attempt}-{n}.parquet")
+}
+
+/// Where a dataset's data files lie.
+pub fn data_files(dataset: &Dataset) -> String {
+    format!("tables/{dataset}/data/")
+}
+
+/// What a key (or a URI) made by [`data_file`] names: the raw object, the attempt, the file's number.
+pub fn parse_data_file(key: &str) -> Option<(RawId, Uuid, usize)> {
+    let name = key.rsplit('/').next()?.strip_suffix(".parquet")?;
+    let (rest, n) = name.rsplit_once('-')?;
+    // A raw id has 49 characters, and an attempt 36.
+    let (id, attempt) = rest.split_at_checked(49)?;
+    Some((id.parse().ok()?, attempt.strip_prefix('-')?.parse().ok()?, n.parse().ok()?))
 }
 
 /// An object of the table's metadata.
@@ -182,6 +202,18 @@ mod tests {
         assert_eq!(parse_contract_pointer(&contract_pointer(&dataset)), Some(dataset.clone()));
         assert_eq!(parse_contract_pointer(&contract(&dataset, "1.0.0")), None);
         assert_eq!(parse_contract_pointer("contracts/x/refused/current.json"), None);
+    }
+
+    #[test]
+    fn a_data_files_key_names_its_attempt() {
+        let dataset: Dataset = "flights".parse().unwrap();
+        let id = RawId::new(jiff::Timestamp::UNIX_EPOCH, "b", "k", "v");
+        let attempt = Uuid::from_u128(7);
+        let key = data_file(&dataset, "time_day=2013-01-01", &id, attempt, 12);
+        assert!(key.starts_with(&data_files(&dataset)));
+        assert_eq!(parse_data_file(&key), Some((id, attempt, 12)));
+        assert_eq!(parse_data_file(&key.replace(".parquet", "")), None);
+        assert_eq!(parse_data_file("tables/flights/data/x/y-1.parquet"), None);
     }
 
     #[test]

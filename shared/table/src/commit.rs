@@ -13,16 +13,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
+use sluicegate_contract::{Reupload, Version};
 use sluicegate_lake::cas::{Backoff, Swap, Writer};
 use sluicegate_lake::{
     Ambient, Dataset, Expected, Order, RawId, Source, Store, StoreError, keys, list_all,
 };
 
+use crate::changes::Change;
 use crate::contracts::{ContractError, current_contract};
 use crate::iceberg::FormatError;
 use crate::invariants::{self, Invariant, Violation};
 use crate::ledger::Record;
-use crate::plan::{Change, Incoming, NoPlan, Plan, Policy, plan};
+use crate::plan::{Incoming, NoPlan, Older, Plan, Policy, plan};
 use crate::proposal::{Decision, Proposal};
 use crate::tree::PAGE_WEIGHT;
 use crate::view::View;
@@ -134,16 +136,25 @@ pub async fn commit_in_pages(
     page_weight: usize,
 ) -> Result<Report, CommitError> {
     let mut known = Known::default();
+    patiently(ambient, async |attempts| {
+        let report = attempt(store, ambient, dataset, wanted, page_weight, &mut known).await?;
+        Ok::<_, CommitError>(report.map(|report| Report { attempts, ..report }))
+    })
+    .await
+}
+
+/// Attempts until one is not a lost race; they are counted from 1.
+pub(crate) async fn patiently<T, E: From<CommitError>>(
+    ambient: &dyn Ambient,
+    mut attempt: impl AsyncFnMut(u32) -> Result<Option<T>, E>,
+) -> Result<T, E> {
     let mut attempts = 0;
     loop {
         attempts += 1;
-        match attempt(store, ambient, dataset, wanted, page_weight, &mut known).await? {
-            Some(mut report) => {
-                report.attempts = attempts;
-                return Ok(report);
-            }
+        match attempt(attempts).await? {
+            Some(done) => return Ok(done),
             None if Backoff::COMMIT.wait(attempts, ambient).await => {}
-            None => return Err(CommitError::Contended(attempts)),
+            None => return Err(CommitError::Contended(attempts).into()),
         }
     }
 }
@@ -158,10 +169,11 @@ async fn attempt(
     known: &mut Known,
 ) -> Result<Option<Report>, CommitError> {
     let mut view = View::open(store, dataset).await?;
-    let pages = view.root.pages_for(wanted.iter().map(|w| &w.raw_id));
+    let mut pages = view.root.pages_for(wanted.iter().map(|w| &w.raw_id));
+    pages.extend(view.root.small_beside(&pages, page_weight));
     view.load(store, dataset, pages).await?;
     let known_as = |w: &Wanted| view.ledger.records.get(&w.raw_id);
-    let is_news = |w: &&Wanted| known_as(w).is_none_or(|record| record.order < w.order);
+    let is_news = |w: &&Wanted| known_as(w).is_none_or(|record| record.rank() < w.order);
     let is_held =
         |w: &&Wanted| known_as(w).is_some_and(|r| r.order == w.order && r.awaits_decision());
     let mut news: BTreeSet<&Wanted> = wanted.iter().filter(is_news).collect();
@@ -187,33 +199,94 @@ async fn attempt(
         CommitError::Contract(format!("{dataset} has none, though something of it was staged"))
     })?;
     let contract = version.contract().map_err(|e| CommitError::Contract(e.to_string()))?;
-    let policy =
-        Policy { reupload: contract.reupload, allowed_lateness: contract.allowed_lateness };
-    let now = ambient.now();
+    let policy = Policy {
+        reupload: contract.reupload,
+        allowed_lateness: contract.allowed_lateness,
+        late_files: contract.late_files,
+    };
+    let mut older = Older::new();
     let plan = loop {
-        match plan(&view, &incoming, &versions, &known.proposals, policy, now) {
+        match plan(&view, &incoming, &versions, &older, policy, ambient.now()) {
             Ok(plan) => break plan,
             Err(NoPlan::Needs(id, order)) => {
-                let proposal = read_proposal(store, dataset, &id, order).await?;
-                known.proposals.insert((id, order), proposal);
+                let proposal = read_open(store, dataset, &id, order).await?;
+                older.insert((id, order), proposal);
             }
         }
     };
     if plan.is_empty() {
         return Ok(Some(report(&view, &plan, wanted, None)));
     }
-    invariants::check(&view, &plan, policy.reupload)?;
-    files_exist(store, &plan, known).await?;
-    let number = view.number() + 1;
-    let writer = Writer::new(store, ambient);
-    let tree =
-        NewTree { writer: &writer, store, dataset, view: &view, plan: &plan, number, page_weight };
-    let file = tree.write(&contract, &version, now).await?;
+    let publication = Publication {
+        store,
+        ambient,
+        dataset,
+        view: &view,
+        plan: &plan,
+        version: &version,
+        page_weight,
+        reupload: policy.reupload,
+        summary: BTreeMap::new(),
+    };
+    let published = publication.publish(&mut known.seen).await?;
+    Ok(published.map(|published| Report {
+        swapped_at: Some(published.at),
+        ..report(&view, &plan, wanted, Some(published.number))
+    }))
+}
+
+/// A plan, with all that publishing it takes.
+pub(crate) struct Publication<'a> {
+    pub(crate) store: &'a dyn Store,
+    pub(crate) ambient: &'a dyn Ambient,
+    pub(crate) dataset: &'a Dataset,
+    pub(crate) view: &'a View,
+    pub(crate) plan: &'a Plan,
+    pub(crate) version: &'a Version,
+    pub(crate) page_weight: usize,
+    /// What SRC-1 is held against.
+    pub(crate) reupload: Reupload,
+    /// What the snapshot's summary says besides.
+    pub(crate) summary: BTreeMap<String, String>,
+}
+
+/// A plan that was published.
+pub(crate) struct Published {
+    pub(crate) number: i64,
+    pub(crate) at: Timestamp,
+}
+
+impl Publication<'_> {
+    /// Checks the plan, writes the new tree and swaps the pointer; `None` when the race was lost. `seen` are data files
+    /// that are known to exist.
+    pub(crate) async fn publish(
+        self,
+        seen: &mut BTreeSet<String>,
+    ) -> Result<Option<Published>, CommitError> {
+        let Self { store, ambient, dataset, view, plan, version, page_weight, .. } = self;
+        let contract = version.contract().map_err(|e| CommitError::Contract(e.to_string()))?;
+        invariants::check(view, plan, self.reupload)?;
+        files_exist(store, plan, seen).await?;
+        let number = view.number() + 1;
+        let writer = Writer::new(store, ambient);
+        let summary = &self.summary;
+        let tree =
+            NewTree { writer: &writer, store, dataset, view, plan, number, page_weight, summary };
+        let file = tree.write(&contract, version, ambient.now()).await?;
+        let swapped = swap(&writer, dataset, view, file).await?;
+        Ok((swapped == Swap::Done).then(|| Published { number, at: ambient.now() }))
+    }
+}
+
+/// Swaps the pointer that a view was read by.
+pub(crate) async fn swap(
+    writer: &Writer<'_>,
+    dataset: &Dataset,
+    view: &View,
+    file: String,
+) -> Result<Swap, StoreError> {
     let expected = view.pointer.clone().map_or(Expected::Nothing, Expected::Tag);
-    let swapped = writer.swap(&keys::table_pointer(dataset), Bytes::from(file), &expected).await?;
-    let swapped_at = Some(ambient.now());
-    Ok((swapped == Swap::Done)
-        .then(|| Report { swapped_at, ..report(&view, &plan, wanted, Some(number)) }))
+    writer.swap(&keys::table_pointer(dataset), Bytes::from(file), &expected).await
 }
 
 impl Plan {
@@ -358,10 +431,31 @@ pub(crate) async fn read_decision(
     Ok(Some(decision))
 }
 
+/// An older proposal that is to be published again; `None` if it is closed. Read after the pointer at every attempt: whoever
+/// closes it deletes nothing until the attempts of that time are over.
+async fn read_open(
+    store: &dyn Store,
+    dataset: &Dataset,
+    raw_id: &RawId,
+    order: Order,
+) -> Result<Option<Proposal>, CommitError> {
+    match store.head(&keys::closing(dataset, raw_id, order), None).await {
+        Ok(_) => Ok(None),
+        Err(StoreError::Absent { .. }) => {
+            read_proposal(store, dataset, raw_id, order).await.map(Some)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// PUB-4: looks every new data file up, once.
-async fn files_exist(store: &dyn Store, plan: &Plan, known: &mut Known) -> Result<(), CommitError> {
+async fn files_exist(
+    store: &dyn Store,
+    plan: &Plan,
+    seen: &mut BTreeSet<String>,
+) -> Result<(), CommitError> {
     let base = store.uri("");
-    let unseen = plan.added.iter().map(|(_, f)| f).filter(|f| !known.seen.contains(&f.path));
+    let unseen = plan.added.iter().map(|(_, f)| f).filter(|f| !seen.contains(&f.path));
     let checked: Vec<String> = futures::stream::iter(unseen.cloned().collect::<Vec<_>>())
         .map(|file| {
             let key = file.path.strip_prefix(&base).unwrap_or(&file.path).to_owned();
@@ -379,7 +473,7 @@ async fn files_exist(store: &dyn Store, plan: &Plan, known: &mut Known) -> Resul
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await?;
-    known.seen.extend(checked);
+    seen.extend(checked);
     Ok(())
 }
 

@@ -14,8 +14,9 @@ use std::fmt;
 use sluicegate_contract::Reupload;
 use sluicegate_lake::Source;
 
+use crate::changes::Change;
 use crate::ledger::{Record, State};
-use crate::plan::{Change, Plan};
+use crate::plan::Plan;
 use crate::proposal::Ruling;
 use crate::view::{View, raw_id_of};
 
@@ -32,7 +33,7 @@ pub enum Invariant {
     Pub4,
     /// A restated partition names its reason and the raw ids.
     Late1,
-    /// A record's order never falls, no record is lost, and no decision on it.
+    /// A record's rank never falls, no record is lost, and no decision on it.
     Ord1,
     /// The rows of the files are the rows of the published records.
     Sum1,
@@ -118,12 +119,12 @@ pub fn check(view: &View, plan: &Plan, reupload: Reupload) -> Result<(), Violati
     })?;
     for (id, before) in &view.ledger.records {
         let after = plan.ledger.records.get(id);
-        ensure(after.is_some_and(|after| after.order >= before.order), Invariant::Ord1, || {
-            format!("{id} would fall below order {}", before.order)
+        ensure(after.is_some_and(|after| after.rank() >= before.rank()), Invariant::Ord1, || {
+            format!("{id} would fall below order {}", before.rank())
         })?;
         let kept = |after: &Record| {
             before.decision.is_none()
-                || after.order > before.order
+                || after.rank() > before.rank()
                 || after.decision == before.decision
         };
         ensure(after.is_some_and(kept), Invariant::Ord1, || {

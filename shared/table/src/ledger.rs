@@ -65,6 +65,9 @@ pub struct Record {
     /// Partitions that were closed when its source was first published; `None` until then. Never decided again.
     pub late: Option<Vec<i32>>,
     pub late_rows: u64,
+    /// Whether it was from before the dataset's first day when its source was first published.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub backfill: bool,
     /// When it was first published.
     pub published_at: Option<Timestamp>,
     /// Why it is held or rejected.
@@ -72,7 +75,14 @@ pub struct Record {
     /// What a person made of this very proposal, which was held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
+    /// The number of the rollback that gave it its state: what was staged at a lower epoch changes nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub barrier: u64,
     pub receipt: Receipt,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Record {
@@ -96,10 +106,38 @@ impl Record {
             main_day: proposal.profile.as_ref().and_then(|profile| profile.events.main_day()),
             late: None,
             late_rows: 0,
+            backfill: false,
             published_at: None,
             reason: proposal.verdict.reasons().first().map(|r| r.message.clone()),
             decision: None,
+            barrier: 0,
             receipt: proposal.receipt.clone(),
+        }
+    }
+
+    /// What a proposal's order must be above to change it. It never falls.
+    pub fn rank(&self) -> Order {
+        self.order.max(Order { epoch: self.barrier, contract: 0, engine: 0 })
+    }
+
+    /// Whether it had rows for closed partitions when its source came first.
+    pub fn is_late(&self) -> bool {
+        self.late.as_ref().is_some_and(|late| !late.is_empty())
+    }
+
+    /// As the contract wants it that holds late files: `found` is the record in which that was decided.
+    #[must_use]
+    pub(crate) fn held_as_late(self, found: &Self) -> Self {
+        let partitions = found.late.as_ref().map_or(0, Vec::len);
+        let reason = format!("late: {} rows for {partitions} closed partitions", found.late_rows);
+        Self {
+            state: State::Held,
+            passed: false,
+            files_of: None,
+            late: found.late.clone(),
+            late_rows: found.late_rows,
+            reason: Some(reason),
+            ..self
         }
     }
 
@@ -122,7 +160,7 @@ impl Record {
 
     /// Whether its rows are, or were, in the table as they are recorded here.
     pub fn was_published(&self) -> bool {
-        self.published_at.is_some() && !matches!(self.state, State::Held | State::Rejected)
+        self.published_at.is_some() && matches!(self.state, State::Published | State::Superseded)
     }
 
     /// Ranks the versions of a source by upload: second, then sequencer, then id.

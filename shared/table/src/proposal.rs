@@ -148,6 +148,13 @@ impl PartitionBy {
         }
     }
 
+    /// What a spec partitions by; `None` for one without fields.
+    pub(crate) fn of(spec: &PartitionSpec) -> Option<Self> {
+        let field = spec.fields.first()?;
+        let PartitionField { source_id, name, transform, .. } = field.clone();
+        Some(Self { source_id, name, transform })
+    }
+
     /// A partition's name in paths and messages.
     pub fn path(by: Option<&Self>, value: Option<i32>) -> String {
         let fields = by.map(Self::field).into_iter().collect();

@@ -39,10 +39,27 @@ pub struct PageRef {
     pub files: u64,
     pub rows: u64,
     pub bytes: u64,
-    /// Newest event, in microseconds since 1970, of what was ever published.
+    /// Newest event, in microseconds since 1970, of what is published or superseded.
     pub newest_event: Option<i64>,
+    /// The oldest, backfills left out; not known of pages that were written before it was kept.
+    #[serde(default = "not_known")]
+    pub oldest_event: Option<i64>,
     /// Specs and values of the partitions that its files lie in.
     pub partitions: BTreeSet<(i32, Option<i32>)>,
+}
+
+/// Of a page whose oldest event was not kept: nothing is older.
+#[expect(clippy::unnecessary_wraps, reason = "it stands for a field")]
+fn not_known() -> Option<i64> {
+    Some(i64::MIN)
+}
+
+impl PageRef {
+    /// Records or files, whichever are more.
+    pub(crate) fn weight(&self) -> usize {
+        let records = self.states.values().sum::<u64>();
+        usize::try_from(records.max(self.files)).unwrap_or(usize::MAX)
+    }
 }
 
 impl Root {
@@ -67,6 +84,18 @@ impl Root {
             needed.extend(before.take_while(|i| self.pages.get(*i).is_some_and(same_second)));
         }
         needed
+    }
+
+    /// The neighbours of these pages that are better merged with them.
+    pub(crate) fn small_beside(&self, pages: &BTreeSet<usize>, limit: usize) -> BTreeSet<usize> {
+        let weight = |i: usize| self.pages.get(i).map(PageRef::weight);
+        let beside = pages.iter().flat_map(|i| {
+            let neighbours = [i.checked_sub(1), Some(i + 1)].into_iter().flatten();
+            neighbours.filter(|n| {
+                weight(*i).zip(weight(*n)).is_some_and(|(own, other)| merges(own, other, limit))
+            })
+        });
+        beside.filter(|i| !pages.contains(i)).collect()
     }
 
     /// A sum over all pages.
@@ -94,7 +123,7 @@ impl Page {
             let all = self.entries.iter().flat_map(|(spec, e)| e.iter().map(move |e| (*spec, e)));
             all.filter(|(_, entry)| entry.status != Status::Deleted)
         };
-        let published = self.records.iter().filter(|r| r.was_published());
+        let published = || self.records.iter().filter(|r| r.was_published());
         Some(PageRef {
             first: self.records.first()?.raw_id.clone(),
             last: self.records.last()?.raw_id.clone(),
@@ -104,10 +133,19 @@ impl Page {
             files: live().count() as u64,
             rows: live().map(|(_, e)| e.file.rows).sum(),
             bytes: live().map(|(_, e)| e.file.bytes).sum(),
-            newest_event: published.filter_map(|r| Some(r.event_range?.1)).max(),
+            newest_event: published().filter_map(|r| Some(r.event_range?.1)).max(),
+            oldest_event: published()
+                .filter(|r| !r.backfill)
+                .filter_map(|r| Some(r.event_range?.0))
+                .min(),
             partitions: live().map(|(spec, e)| (spec, e.file.partition)).collect(),
         })
     }
+}
+
+/// Whether two neighbours are merged: together they are half a page, so that what was split is not merged again at once.
+pub(crate) fn merges(one: usize, other: usize, limit: usize) -> bool {
+    one.saturating_add(other) <= limit / 2
 }
 
 /// Cuts the records of one range into pages. `weight` is what a record weighs, `is_last` whether its range is the
@@ -160,6 +198,7 @@ mod tests {
             rows: 0,
             bytes: 0,
             newest_event: None,
+            oldest_event: None,
             partitions: BTreeSet::new(),
         }
     }

@@ -9,7 +9,7 @@ use sluicegate_lake::{Dataset, ETag, RawId, Store, StoreError, keys};
 use crate::commit::{AT_ONCE, CommitError};
 use crate::iceberg::list::{self, ManifestFile};
 use crate::iceberg::manifest::{self, Entry, Status};
-use crate::iceberg::metadata::TableMetadata;
+use crate::iceberg::metadata::{Snapshot, TableMetadata};
 use crate::ledger::{Ledger, Record};
 use crate::tree::Root;
 
@@ -46,7 +46,7 @@ impl View {
     }
 
     /// Reads the table's present state without its pages.
-    pub(crate) async fn open(store: &dyn Store, dataset: &Dataset) -> Result<Self, CommitError> {
+    pub async fn open(store: &dyn Store, dataset: &Dataset) -> Result<Self, CommitError> {
         let (pointer, hint) = match store.get(&keys::table_pointer(dataset)).await {
             Ok((meta, hint)) => (meta.etag, hint),
             Err(StoreError::Absent { .. }) => return Ok(Self::default()),
@@ -57,22 +57,21 @@ impl View {
         let metadata = TableMetadata::from_json(&object(store, dataset, &name).await?)?;
         let mut view = Self { pointer: Some(pointer), file: Some(file), ..Self::default() };
         if let Some(snapshot) = metadata.current_snapshot() {
-            let base = base_of(store, dataset);
-            let listed = snapshot.manifest_list.strip_prefix(&base);
-            let listed = listed.unwrap_or(&snapshot.manifest_list);
-            let root = snapshot.summary.get(LEDGER).ok_or_else(|| {
-                CommitError::Corrupt(format!("snapshot {} names no ledger", snapshot.snapshot_id))
-            })?;
-            let (listed, bytes) =
-                futures::try_join!(object(store, dataset, listed), object(store, dataset, root))?;
-            view.manifests = list::read(&listed)?;
-            view.root = parse(root, &bytes)?;
-            if view.root.v != Root::FORMAT {
-                return Err(CommitError::Corrupt(format!("{root}: format {}", view.root.v)));
-            }
+            (view.root, view.manifests) = tree_of(store, dataset, snapshot).await?;
         }
         view.metadata = Some(metadata);
         Ok(view)
+    }
+
+    /// An older snapshot of the same table, without its pages. It has no pointer, since nothing can be built on it.
+    pub(crate) async fn at(
+        &self,
+        store: &dyn Store,
+        dataset: &Dataset,
+        snapshot: &Snapshot,
+    ) -> Result<Self, CommitError> {
+        let (root, manifests) = tree_of(store, dataset, snapshot).await?;
+        Ok(Self { metadata: self.metadata.clone(), root, manifests, ..Self::default() })
     }
 
     /// Reads the records of one page.
@@ -148,6 +147,26 @@ impl View {
     }
 }
 
+/// What a snapshot names: the ledger's root and the manifests.
+pub(crate) async fn tree_of(
+    store: &dyn Store,
+    dataset: &Dataset,
+    snapshot: &Snapshot,
+) -> Result<(Root, Vec<ManifestFile>), CommitError> {
+    let base = base_of(store, dataset);
+    let listed = snapshot.manifest_list.strip_prefix(&base).unwrap_or(&snapshot.manifest_list);
+    let name = snapshot.summary.get(LEDGER).ok_or_else(|| {
+        CommitError::Corrupt(format!("snapshot {} names no ledger", snapshot.snapshot_id))
+    })?;
+    let (listed, bytes) =
+        futures::try_join!(object(store, dataset, listed), object(store, dataset, name))?;
+    let root: Root = parse(name, &bytes)?;
+    if root.v != Root::FORMAT {
+        return Err(CommitError::Corrupt(format!("{name}: format {}", root.v)));
+    }
+    Ok((root, list::read(&listed)?))
+}
+
 /// The start of every metadata path of a table.
 pub(crate) fn base_of(store: &dyn Store, dataset: &Dataset) -> String {
     store.uri(&keys::metadata(dataset, ""))
@@ -159,11 +178,18 @@ pub(crate) fn raw_id_of(path: &str) -> Option<RawId> {
     name.get(..49)?.parse().ok()
 }
 
-fn parse<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, CommitError> {
+pub(crate) fn parse<T: serde::de::DeserializeOwned>(
+    name: &str,
+    bytes: &[u8],
+) -> Result<T, CommitError> {
     serde_json::from_slice(bytes).map_err(|e| CommitError::Corrupt(format!("{name}: {e}")))
 }
 
-async fn object(store: &dyn Store, dataset: &Dataset, name: &str) -> Result<Bytes, CommitError> {
+pub(crate) async fn object(
+    store: &dyn Store,
+    dataset: &Dataset,
+    name: &str,
+) -> Result<Bytes, CommitError> {
     match store.get(&keys::metadata(dataset, name)).await {
         Ok((_, bytes)) => Ok(bytes),
         // PUB-4: what the pointer leads to must be there.

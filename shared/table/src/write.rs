@@ -14,6 +14,7 @@ use sluicegate_lake::cas::{Creation, Writer};
 use sluicegate_lake::{Dataset, RawId, Store, keys};
 use uuid::Uuid;
 
+use crate::changes::ChangeList;
 use crate::commit::{AT_ONCE, CommitError};
 use crate::iceberg::FormatError;
 use crate::iceberg::list::{self, ManifestFile};
@@ -22,14 +23,14 @@ use crate::iceberg::metadata::{Snapshot, TableMetadata};
 use crate::iceberg::schema::PartitionSpec;
 use crate::ledger::{Ledger, Record, State};
 use crate::mapping::{partition_by, table_schema};
-use crate::plan::{PartitionChange, Plan};
+use crate::plan::Plan;
 use crate::proposal::PartitionBy;
-use crate::tree::{Page, Root, split};
+use crate::tree::{Page, Root, merges, split};
 use crate::view::{CHANGES, COMMIT, CONTRACT, LEDGER, View, base_of, raw_id_of};
 
 /// Snapshots and earlier files that the metadata lists; readers parse them all.
 const RETAINED_SNAPSHOTS: usize = 200;
-const LOGGED_FILES: usize = 100;
+pub(crate) const LOGGED_FILES: usize = 100;
 
 /// What a new tree is made of.
 pub(crate) struct NewTree<'a> {
@@ -40,13 +41,8 @@ pub(crate) struct NewTree<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) number: i64,
     pub(crate) page_weight: usize,
-}
-
-#[derive(Serialize)]
-struct ChangeList<'a> {
-    v: u32,
-    number: i64,
-    partitions: &'a [PartitionChange],
+    /// What the snapshot's summary says besides.
+    pub(crate) summary: &'a BTreeMap<String, String>,
 }
 
 /// A slot of the new root: a page that stays, by its index, or one to be written.
@@ -80,9 +76,17 @@ impl NewTree<'_> {
         let (ledger, changes) = (format!("{uuid}-ledger.json"), format!("{uuid}-changes.json"));
         let listed = format!("snap-{snapshot_id}-{uuid}.avro");
         let list = list::write(snapshot_id, parent, self.number, &described)?;
-        let partitions = &self.plan.partitions;
-        let change_list = ChangeList { v: 1, number: self.number, partitions };
+        let before = metadata.current_snapshot().and_then(|s| s.summary.get(CHANGES));
+        let change_list = ChangeList {
+            v: ChangeList::FORMAT,
+            number: self.number,
+            snapshot_id: Some(snapshot_id),
+            at: Some(now),
+            previous: before.cloned(),
+            partitions: self.plan.partitions.clone(),
+        };
         let mut summary = self.totals(&root);
+        summary.extend(self.summary.clone());
         summary.insert(COMMIT.to_owned(), uuid.to_string());
         summary.insert(CONTRACT.to_owned(), version.sequence.to_string());
         summary.insert(LEDGER.to_owned(), ledger.clone());
@@ -157,29 +161,54 @@ impl NewTree<'_> {
             .chain(entries.iter().filter(|(_, (_, changed))| *changed).map(|(id, _)| id))
             .map(page_of)
             .collect();
+        let weight = |id: &RawId| {
+            let of = entries.get(id).map(|(files, _)| files.as_slice()).unwrap_or_default();
+            of.iter().filter(|(_, entry)| entry.status != Status::Deleted).count().max(1)
+        };
+        let mut weights: BTreeMap<usize, usize> = BTreeMap::new();
         for (id, record) in &plan.ledger.records {
-            let page = page_of(id);
-            if changed.contains(&page) {
-                records.entry(page).or_default().push(record.clone());
-            }
+            *weights.entry(page_of(id)).or_default() += weight(id);
+            records.entry(page_of(id)).or_default().push(record.clone());
         }
-        let last = view.root.pages.len().saturating_sub(1);
-        let mut slots = Vec::new();
-        for index in 0..view.root.pages.len().max(1) {
-            let Some(records) = records.remove(&index) else {
-                slots.push(Slot::Kept(index));
+        // Of two neighbours that were read, one of them changed.
+        let merged = |page: usize| {
+            let pair = weights.get(&page).zip(weights.get(&(page + 1)));
+            (changed.contains(&page) || changed.contains(&(page + 1)))
+                && pair.is_some_and(|(one, other)| merges(*one, *other, self.page_weight))
+        };
+        let pages = view.root.pages.len().max(1);
+        let mut cuts: Vec<Result<Vec<Record>, usize>> = Vec::new();
+        let mut index = 0;
+        while index < pages {
+            if !changed.contains(&index) && !merged(index) {
+                cuts.push(Err(index));
+                index += 1;
                 continue;
-            };
-            let weight = |id: &RawId| entries.get(id).map_or(1, |(files, _)| files.len().max(1));
-            for records in split(records, weight, index == last, self.page_weight) {
-                let mut page = Page { records, entries: BTreeMap::new() };
-                for record in &page.records {
-                    for (spec, entry) in entries.remove(&record.raw_id).unwrap_or_default().0 {
-                        page.entries.entry(spec).or_default().push(entry);
-                    }
-                }
-                slots.push(Slot::New(page));
             }
+            let mut run = records.remove(&index).unwrap_or_default();
+            while merged(index) {
+                index += 1;
+                run.extend(records.remove(&index).unwrap_or_default());
+            }
+            index += 1;
+            cuts.extend(split(run, weight, index == pages, self.page_weight).into_iter().map(Ok));
+        }
+        let mut slots = Vec::with_capacity(cuts.len());
+        for cut in cuts {
+            let records = match cut {
+                Ok(records) => records,
+                Err(index) => {
+                    slots.push(Slot::Kept(index));
+                    continue;
+                }
+            };
+            let mut page = Page { records, entries: BTreeMap::new() };
+            for record in &page.records {
+                for (spec, entry) in entries.remove(&record.raw_id).unwrap_or_default().0 {
+                    page.entries.entry(spec).or_default().push(entry);
+                }
+            }
+            slots.push(Slot::New(page));
         }
         slots
     }

@@ -6,7 +6,7 @@ use crate::audits::AuditRule;
 use crate::datum::Datum;
 use crate::schema::{Assertion, Schema};
 use crate::{
-    BadRows, Compression, Contract, CsvFormat, Encoding, Grain, Measure, Metric, Reupload,
+    BadRows, Compression, Contract, CsvFormat, Encoding, Grain, LateFiles, Measure, Metric, Reupload,
     RowFormat, Severity, UnknownFields,
 };
 
@@ -226,7 +226,10 @@ pub(super) fn settings(contract: &Contract) -> Vec<(String, String)> {
                     format!("A partition stays open for {} after the newest event.", duration(open))
                 }
             };
-            let late = "A file for a closed one is late.";
+            let late = match contract.late_files {
+                LateFiles::Publish => "A file for a closed one is late.",
+                LateFiles::Hold => "A file for a closed one is late, and waits for a person.",
+            };
             all.push(("lateness/allowed", format!("{open} {late}")));
         }
     }

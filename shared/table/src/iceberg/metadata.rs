@@ -222,12 +222,28 @@ impl TableMetadata {
             surplus = surplus.saturating_sub(1);
             !old || held.contains(&snapshot.snapshot_id)
         });
-        // The log must have no gaps: it starts after the last snapshot that is gone.
-        let kept: BTreeSet<i64> =
-            next.snapshots.iter().map(|snapshot| snapshot.snapshot_id).collect();
-        let gone = next.snapshot_log.iter().rposition(|entry| !kept.contains(&entry.snapshot_id));
-        next.snapshot_log.drain(..gone.map_or(0, |last| last + 1));
+        next.trim_log();
         next
+    }
+
+    /// Without these snapshots, under the next sequence number: whoever holds the present one must lose the race. A snapshot
+    /// that a branch or tag holds stays.
+    #[must_use]
+    pub fn without_snapshots(&self, ids: &BTreeSet<i64>, now_ms: i64) -> Self {
+        let mut next = self.clone();
+        let held: BTreeSet<i64> = next.refs.values().map(|r| r.snapshot_id).collect();
+        next.snapshots.retain(|s| !ids.contains(&s.snapshot_id) || held.contains(&s.snapshot_id));
+        next.trim_log();
+        next.last_sequence_number = self.last_sequence_number.saturating_add(1);
+        next.last_updated_ms = self.last_updated_ms.max(now_ms);
+        next
+    }
+
+    /// The log must have no gaps: it starts after the last snapshot that is gone.
+    fn trim_log(&mut self) {
+        let kept: BTreeSet<i64> = self.snapshots.iter().map(|s| s.snapshot_id).collect();
+        let gone = self.snapshot_log.iter().rposition(|entry| !kept.contains(&entry.snapshot_id));
+        self.snapshot_log.drain(..gone.map_or(0, |last| last + 1));
     }
 
     /// With the file this metadata was read from in the log of earlier ones, of which the newest `max_logged` stay.
