@@ -15,7 +15,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 help:
 	@echo 'make demo            the whole pipeline on this machine, with a month of real flights'
 	@echo 'make test            everything that is checked before a merge'
-	@echo 'make test-long       a year of flights, functions killed on the way; more rows against the oracle; the JSON Schema suite'
+	@echo 'make test-long       a year of flights, functions killed on the way; more engines that read; more rows against the oracle; the JSON Schema suite'
 	@echo 'make sim             seeded lives of the pipeline under faults and deaths (SEEDS=from..to)'
 	@echo 'make fuzz            any bytes into what parses them (TARGET=csv SECONDS=60; fuzz/README.md)'
 	@echo 'make lint-template   sam validate --lint and cfn-lint (installs sam, 342 MB)'
@@ -35,6 +35,9 @@ $(LOCAL)/%.ready: requirements/%.txt
 	@$(PYTHON) -m venv $(LOCAL)/$*
 	@$(LOCAL)/$*/bin/pip install $(PIP_FLAGS) -r $<
 	@touch $@
+
+# ClickHouse asks for packages that only its data frames use.
+$(LOCAL)/oracle.ready: PIP_FLAGS += --no-deps
 
 # Not an environment but a data set, for the year of flights.
 $(LOCAL)/flights.ready: requirements/flights.txt $(LOCAL)/readers.ready
@@ -76,10 +79,11 @@ test-audit: setup
 test-e2e: setup
 	$(READERS)/python -m pytest tests/e2e -m 'not long'
 
-test-long: setup $(LOCAL)/flights.ready $(LOCAL)/suite.ready
+test-long: setup $(LOCAL)/flights.ready $(LOCAL)/suite.ready $(LOCAL)/oracle.ready
 	DIFFERENTIAL_CASES=120000 cargo test --locked -p sluicegate-audit --test differential
 	JSON_SCHEMA_TEST_SUITE=$(CURDIR)/$(LOCAL)/suite/json/tests/draft2020-12 \
 		cargo test --locked -p sluicegate-contract --test suite -- --ignored
+	cargo build --locked --manifest-path tests/oracle/Cargo.toml --target-dir $(or $(CARGO_TARGET_DIR),target)/oracle
 	$(READERS)/python -m pytest tests/audit -m long
 	$(READERS)/python -m pytest tests/e2e -m long
 

@@ -1,11 +1,14 @@
 """Other people's engines reading what we publish, with nothing of ours but the table's root.
 
 Each returns the same `Figures`, or the same rows, each by its own reading of Iceberg: pyiceberg, DuckDB's extension,
-Polars. DuckDB loads its extensions from the packages pinned beside it, so that no reader needs more network than pip did.
+Polars; ClickHouse answers SQL. Rows are those of the newest snapshot, or of a snapshot whose id is given. DuckDB loads its
+extensions from the packages pinned beside it, so that no reader needs more network than pip did.
 """
 
 from __future__ import annotations
 
+import json
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.table import StaticTable
 
-from local import KEY_ID, REGION, SECRET
+from local import KEY_ID, LOCAL, REGION, SECRET, Trouble
 from local.example import Figures
 
 
@@ -24,7 +27,8 @@ def root(bucket: str, dataset: str) -> str:
     return f"s3://{bucket}/tables/{dataset}"
 
 
-def _properties(endpoint: str) -> dict[str, str]:
+def properties(endpoint: str) -> dict[str, str]:
+    """What pyiceberg and Polars want to know of the store."""
     return {
         "s3.endpoint": endpoint,
         "s3.access-key-id": KEY_ID,
@@ -36,12 +40,18 @@ def _properties(endpoint: str) -> dict[str, str]:
 
 def table(endpoint: str, bucket: str, dataset: str) -> StaticTable:
     """The published table; pyiceberg follows version-hint.text from the root."""
-    return StaticTable.from_metadata(root(bucket, dataset), _properties(endpoint))
+    return StaticTable.from_metadata(root(bucket, dataset), properties(endpoint))
 
 
-def rows(endpoint: str, bucket: str, dataset: str) -> list[dict[str, Any]]:
+def snapshots(endpoint: str, bucket: str, dataset: str) -> list[int]:
+    """The ids of the live snapshots, oldest first."""
+    live = table(endpoint, bucket, dataset).snapshots()
+    return [snapshot.snapshot_id for snapshot in sorted(live, key=lambda snapshot: snapshot.sequence_number or 0)]
+
+
+def rows(endpoint: str, bucket: str, dataset: str, snapshot: int | None = None) -> list[dict[str, Any]]:
     """All rows, as pyiceberg reads them."""
-    return table(endpoint, bucket, dataset).scan().to_arrow().to_pylist()
+    return table(endpoint, bucket, dataset).scan(snapshot_id=snapshot).to_arrow().to_pylist()
 
 
 def rows_at(endpoint: str, uri: str) -> dict[str, list[dict[str, Any]]]:
@@ -49,7 +59,7 @@ def rows_at(endpoint: str, uri: str) -> dict[str, list[dict[str, Any]]]:
     with duckdb_connection(endpoint) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         by_duckdb = connection.execute(f"SELECT * FROM iceberg_scan('{uri}')").to_arrow_table().to_pylist()
-    by_pyiceberg = StaticTable.from_metadata(uri, _properties(endpoint)).scan().to_arrow().to_pylist()
+    by_pyiceberg = StaticTable.from_metadata(uri, properties(endpoint)).scan().to_arrow().to_pylist()
     return {"pyiceberg": by_pyiceberg, "DuckDB": by_duckdb}
 
 
@@ -94,7 +104,7 @@ def by_duckdb(endpoint: str, bucket: str, dataset: str) -> Figures:
 
 
 def by_polars(endpoint: str, bucket: str, dataset: str) -> Figures:
-    scan = polars.scan_iceberg(root(bucket, dataset), storage_options=_properties(endpoint))
+    scan = polars.scan_iceberg(root(bucket, dataset), storage_options=properties(endpoint))
     frame = scan.select("distance", "dep_time", "month").collect()
     months = frame.group_by("month").len().sort("month")
     return Figures(
@@ -105,20 +115,34 @@ def by_polars(endpoint: str, bucket: str, dataset: str) -> Figures:
 ENGINES = {"pyiceberg": by_pyiceberg, "DuckDB": by_duckdb, "Polars": by_polars}
 
 
-def rows_by_duckdb(endpoint: str, bucket: str, dataset: str) -> list[dict[str, Any]]:
+def rows_by_duckdb(endpoint: str, bucket: str, dataset: str, snapshot: int | None = None) -> list[dict[str, Any]]:
+    scan = f"iceberg_scan('{root(bucket, dataset)}'{'' if snapshot is None else f', snapshot_from_id = {snapshot}'})"
     with duckdb_connection(endpoint) as connection:
         # Through Arrow: DuckDB's own way to Python wants pytz for a timestamp.
         connection.execute("SET TimeZone = 'UTC'")
-        return connection.execute(f"SELECT * FROM iceberg_scan('{root(bucket, dataset)}')").to_arrow_table().to_pylist()
+        return connection.execute(f"SELECT * FROM {scan}").to_arrow_table().to_pylist()
 
 
-def rows_by_polars(endpoint: str, bucket: str, dataset: str) -> list[dict[str, Any]]:
-    scan = polars.scan_iceberg(root(bucket, dataset), storage_options=_properties(endpoint))
+def rows_by_polars(endpoint: str, bucket: str, dataset: str, snapshot: int | None = None) -> list[dict[str, Any]]:
+    scan = polars.scan_iceberg(root(bucket, dataset), snapshot_id=snapshot, storage_options=properties(endpoint))
     return scan.collect().to_arrow().to_pylist()
 
 
 # All rows and columns: values are those of Python, nested ones dicts and lists, and never depend on the engine.
 ROWS = {"pyiceberg": rows, "DuckDB": rows_by_duckdb, "Polars": rows_by_polars}
+
+
+CLICKHOUSE = "import chdb, sys; sys.stdout.write(str(chdb.query(sys.stdin.read(), 'JSONEachRow')))"
+
+
+def by_clickhouse(sql: str) -> list[dict[str, Any]]:
+    """What ClickHouse answers, values as JSON has them. It is half a gigabyte, so only `make test-long` installs it."""
+    credentials = {"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": REGION}
+    command = [str(LOCAL / "oracle" / "bin" / "python"), "-c", CLICKHOUSE]
+    done = subprocess.run(command, input=sql, env=credentials, capture_output=True, text=True, timeout=120)
+    if done.returncode != 0:
+        raise Trouble(f"ClickHouse cannot answer {sql}: {done.stderr.strip()[-1000:]}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line]
 
 
 def snippet(endpoint: str, bucket: str, dataset: str) -> str:
