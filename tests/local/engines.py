@@ -145,6 +145,13 @@ def by_clickhouse(sql: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines() if line]
 
 
+def rows_by_clickhouse(endpoint: str, bucket: str, dataset: str, snapshot: int | None = None) -> list[dict[str, Any]]:
+    """All rows, instants as text of ISO 8601, and no object is null: to ClickHouse it is one of empty values."""
+    scan = f"icebergS3('{endpoint}/{bucket}/tables/{dataset}/', SETTINGS iceberg_use_version_hint = 1)"
+    at = "" if snapshot is None else f", iceberg_snapshot_id = {snapshot}"
+    return by_clickhouse(f"SELECT * FROM {scan} SETTINGS date_time_output_format = 'iso'{at}")
+
+
 def snippet(endpoint: str, bucket: str, dataset: str) -> str:
     """What to paste to read the table: SQL for DuckDB, whose first line wants its extension server, and then Python."""
     location, host = root(bucket, dataset), endpoint.removeprefix("http://")
