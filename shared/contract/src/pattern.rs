@@ -51,6 +51,7 @@ impl Pattern {
     }
 
     /// Whether matching is as cheap as remembering would be.
+    #[cfg(feature = "arrow")]
     pub(crate) fn is_cheap(&self) -> bool {
         self.shape.is_some()
     }

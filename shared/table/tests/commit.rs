@@ -161,7 +161,11 @@ async fn the_watermark_is_known_from_pages_that_are_not_read() {
     for (i, name) in (0..).zip(names) {
         let source: &'static str = name.leak();
         // The first day, the newest one, and then what lies between them.
-        let day = [0, 20].get(i as usize).copied().unwrap_or(5);
+        let day = match i {
+            0 => 0,
+            1 => 20,
+            _ => 5,
+        };
         wanted.push(world.stage(Staged { source, landed: i, day, ..PLAIN }).await);
     }
     for w in &wanted {
