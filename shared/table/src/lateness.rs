@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
+use sluicegate_contract::LateFiles;
 use sluicegate_contract::time::MICROS_PER_DAY;
 use sluicegate_lake::{RawId, Source};
 
@@ -26,8 +27,8 @@ pub(crate) struct Decided {
     pub(crate) corrections: BTreeSet<RawId>,
     /// Raw ids from before the dataset's first day.
     pub(crate) backfills: BTreeSet<RawId>,
-    /// Of the late ones, those that were found so just now.
-    pub(crate) newly: BTreeSet<RawId>,
+    /// Raw ids that are late, and must be held because the contract says so.
+    pub(crate) withheld: BTreeSet<RawId>,
 }
 
 /// What is known of the events before a second of landing.
@@ -61,11 +62,12 @@ impl Events {
     }
 }
 
-/// Decides on the records of what is newly published, in the ledger.
+/// Decides on the records, in the ledger, of what is newly published, and of what is `held` because it was found late.
 pub(crate) fn decide(
     ledger: &mut Ledger,
     view: &View,
     fresh: &[&Proposal],
+    held: &[&Proposal],
     policy: Policy,
     now: Timestamp,
 ) -> Decided {
@@ -77,12 +79,12 @@ pub(crate) fn decide(
         .map(|r| &r.source)
         .collect();
     let (firsts, corrections): (Vec<&Proposal>, Vec<&Proposal>) =
-        fresh.iter().partition(|p| !known.contains(&p.source));
+        fresh.iter().chain(held).partition(|p| !known.contains(&p.source));
     let mut decided = Decided {
         late: BTreeMap::new(),
         corrections: corrections.into_iter().map(|p| p.raw_id.clone()).collect(),
         backfills: BTreeSet::new(),
-        newly: BTreeSet::new(),
+        withheld: BTreeSet::new(),
     };
     let firsts: BTreeMap<&RawId, &Proposal> = firsts.into_iter().map(|p| (&p.raw_id, p)).collect();
     let mut decide = |record: &mut Record, before: Events| {
@@ -95,9 +97,12 @@ pub(crate) fn decide(
         if first.is_some() && record.backfill {
             decided.backfills.insert(record.raw_id.clone());
         }
-        if !late.is_empty() {
-            decided.newly.insert(record.raw_id.clone());
+        let is_withheld =
+            !late.is_empty() && policy.late_files == LateFiles::Hold && record.decision.is_none();
+        if is_withheld {
+            decided.withheld.insert(record.raw_id.clone());
         }
+        is_withheld
     };
     // In landing order; `before` trails by the second that is being read. Pages that were not read end in an earlier
     // second than any record that follows them here (`Root::pages_for`), so their first and last events are all that counts.
@@ -108,6 +113,7 @@ pub(crate) fn decide(
     let mut all = unread.iter().fold(Events::NONE, |all, (_, events)| all.and(*events));
     let mut unread = unread.into_iter().peekable();
     let (mut before, mut this_second) = (Events::NONE, (Timestamp::MIN, Events::NONE));
+    let held: BTreeSet<&RawId> = held.iter().map(|p| &p.raw_id).collect();
     let mut released = Vec::new();
     for (id, record) in &mut ledger.records {
         let landed = id.landed_at();
@@ -118,10 +124,16 @@ pub(crate) fn decide(
             before = before.and(this_second.1);
             this_second = (landed, Events::NONE);
         }
+        let is_new = record.state == State::Published || held.contains(id);
+        let undecided = is_new && record.late.is_none();
+        if undecided && record.decision.is_some() {
+            released.push(id.clone());
+        } else if undecided && decide(record, before) {
+            continue;
+        }
         if record.state == State::Published && record.published_at.is_none() {
             record.published_at = Some(now);
         }
-        let undecided = record.state == State::Published && record.late.is_none();
         if record.was_published() {
             let (oldest, newest) = record.event_range.unzip();
             // A backfill has no part in where the dataset's first day is.
@@ -132,13 +144,12 @@ pub(crate) fn decide(
                 all = all.and(events);
             }
         }
-        if undecided && record.decision.is_some() {
-            released.push(record);
-        } else if undecided {
-            decide(record, before);
+    }
+    for id in released {
+        if let Some(record) = ledger.records.get_mut(&id) {
+            decide(record, all);
         }
     }
-    released.into_iter().for_each(|record| decide(record, all));
     for id in firsts.keys() {
         let late = ledger.records.get(*id).and_then(|record| record.late.as_ref());
         if let Some(late) = late.filter(|late| !late.is_empty()) {

@@ -125,20 +125,13 @@ impl Record {
         self.late.as_ref().is_some_and(|late| !late.is_empty())
     }
 
-    /// As the contract wants it that holds late files: `found` is the record in which that was decided.
+    /// As the contract wants it that holds late files.
     #[must_use]
-    pub(crate) fn held_as_late(self, found: &Self) -> Self {
-        let partitions = found.late.as_ref().map_or(0, Vec::len);
-        let reason = format!("late: {} rows for {partitions} closed partitions", found.late_rows);
-        Self {
-            state: State::Held,
-            passed: false,
-            files_of: None,
-            late: found.late.clone(),
-            late_rows: found.late_rows,
-            reason: Some(reason),
-            ..self
-        }
+    pub(crate) fn held_as_late(self) -> Self {
+        let partitions = self.late.as_ref().map_or(0, Vec::len);
+        let reason = format!("late: {} rows for {partitions} closed partitions", self.late_rows);
+        let (state, passed, files_of) = (State::Held, false, None);
+        Self { state, passed, files_of, reason: Some(reason), ..self }
     }
 
     /// Whether a decision on the proposal that it is now would change it.

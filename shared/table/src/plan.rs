@@ -75,20 +75,23 @@ pub fn plan(
     policy: Policy,
     now: Timestamp,
 ) -> Result<Plan, NoPlan> {
-    let mut withheld = BTreeMap::new();
-    loop {
+    let (mut withheld, mut ever) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..ROUNDS {
         let (plan, late) = attempt(view, incoming, versions, older, policy, now, &withheld)?;
-        if late.is_empty() {
+        if late == withheld {
             return Ok(plan);
         }
-        withheld.extend(late);
+        ever.extend(late.iter().cloned());
+        withheld = late;
     }
+    // It goes back and forth between versions of a source: what was ever found late is held.
+    attempt(view, incoming, versions, older, policy, now, &ever).map(|(plan, _)| plan)
 }
 
-/// Records that are held because they are late, as they were when that was found.
-type Withheld = BTreeMap<RawId, Record>;
+/// How often a plan is made anew because something proved late.
+const ROUNDS: u32 = 8;
 
-/// A plan that withholds what is known to be late; answers also with what else should have been.
+/// A plan that withholds what was found late; answers with what is late by it.
 fn attempt(
     view: &View,
     incoming: &[Incoming],
@@ -96,8 +99,8 @@ fn attempt(
     older: &Older,
     policy: Policy,
     now: Timestamp,
-    withheld: &Withheld,
-) -> Result<(Plan, Withheld), NoPlan> {
+    withheld: &BTreeSet<RawId>,
+) -> Result<(Plan, BTreeSet<RawId>), NoPlan> {
     let mut ledger = view.ledger.clone();
     let mut proposals: BTreeMap<(RawId, Order), &Proposal> =
         older.iter().filter_map(|(k, p)| Some((k.clone(), p.as_ref()?))).collect();
@@ -108,11 +111,14 @@ fn attempt(
             ledger.records.insert(proposal.raw_id.clone(), record);
         }
     }
-    for (id, late) in withheld {
-        if let Some(record) = ledger.records.get_mut(id) {
-            *record = record.clone().held_as_late(late);
+    let hold = |ledger: &mut Ledger| {
+        for id in withheld {
+            if let Some(record) = ledger.records.get_mut(id) {
+                *record = record.clone().held_as_late();
+            }
         }
-    }
+    };
+    hold(&mut ledger);
     for (source, ids) in versions {
         rank_versions(&mut ledger, &view.ledger, source, ids, policy.reupload, older);
     }
@@ -132,19 +138,20 @@ fn attempt(
             proposals.get(holder).ok_or_else(|| NoPlan::Needs(holder.0.clone(), holder.1))?;
         fresh.push(*proposal);
     }
-    let decided = lateness::decide(&mut ledger, view, &fresh, policy, now);
-    let mut late = Withheld::new();
-    if policy.late_files == LateFiles::Hold {
-        let newly = decided.newly.iter().filter_map(|id| ledger.records.get(id));
-        late.extend(newly.filter(|r| r.decision.is_none()).map(|r| (r.raw_id.clone(), r.clone())));
-    }
+    let held = withheld.iter().filter_map(|id| {
+        let order = ledger.records.get(id)?.order;
+        proposals.get(&(id.clone(), order)).copied()
+    });
+    let held: Vec<&Proposal> = held.collect();
+    let decided = lateness::decide(&mut ledger, view, &fresh, &held, policy, now);
+    hold(&mut ledger);
     let partitions = Gathered::by_publishing(view, &removed, &fresh, &decided);
     let added =
         fresh.iter().flat_map(|p| p.files.iter().map(|f| (p.partition_by.clone(), f.clone())));
     let touched = versions.keys().cloned().collect();
     let changed = changed(&ledger, view);
     let plan = Plan { added: added.collect(), ledger, removed, partitions, changed, touched };
-    Ok((plan, late))
+    Ok((plan, decided.withheld))
 }
 
 /// A proposal's record as it enters the ranking of its source's versions; `None` if it changes nothing.
@@ -168,7 +175,7 @@ fn brought_up(
             // What was held as late stays so, however often it is staged, until somebody releases it.
             let waits = known.published_at.is_none() && known.is_late();
             if waits && staged.passed && policy.late_files == LateFiles::Hold {
-                staged.held_as_late(known)
+                staged.held_as_late()
             } else {
                 staged
             }
