@@ -1,4 +1,4 @@
-"""The race for the pointer: processes that promote into one dataset at once, a third of them killed with work in hand.
+"""The race for the pointer: processes that promote into one dataset at once, some of them killed with work in hand.
 
 What promote has to do is staged beforehand and withheld from the deployed function; every message is there twice, and some
 sources have several versions. Then operating-system processes (tests/examples/promoter.rs) take it from the real queue. The
@@ -253,12 +253,12 @@ def table(race: Race, killed: int, seconds: float, number: int, trees: int, answ
         "killed with work in hand": killed,
         "raw objects, each asked for twice": race.raw_objects,
         "batches answered": len(answers),
-        "batches that gave up and came again": gave_up,
-        "swaps of the pointer": number,
+        "of which gave up and came again": gave_up,
+        "swaps of the pointer (commits)": number,
         "attempts at a commit": attempts,
-        "retries a swap": round(retries / number, 2),
+        "retries a commit": round(retries / number, 2),
         "trees written and not swapped in": trees - number,
-        "requests to S3 a swap": round(sum(count for a in answers for kind, count in a["requests"].items() if kind.startswith("s3:")) / number),
+        "requests to S3 a commit": round(sum(count for a in answers for kind, count in a["requests"].items() if kind.startswith("s3:")) / number),
         "seconds": round(seconds),
     }
     return "\n".join(["", "| what | figure |", "|---|---:|", *(f"| {what} | {figure:,} |" for what, figure in figures.items())])
