@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sluicegate_contract::Version;
 use sluicegate_lake::disk::Disk;
+use sluicegate_lake::memory::Memory;
 use sluicegate_lake::{
     Ambient, Body, Dataset, Expected, RawId, Requests, Source, Store, System, keys, list_all,
 };
@@ -49,7 +50,9 @@ async fn main() -> Result<(), Failure> {
     let (seed, _) = System.uuid().as_u64_pair();
     let requests = Requests::default();
     let lake = Arc::new(Disk::new(&folder).counting(requests.clone()));
-    let mut world = World::over(|_| lake.clone(), seed);
+    let cloud = Memory::default();
+    let queue = |name: &str| Arc::new(cloud.queue(name)) as _;
+    let mut world = World::over(cloud.clone(), lake.clone(), queue, seed);
     world.stage.requests = requests;
     let local = Local { world, folder, lake, dataset: dataset.parse()? };
     local.agree(contract.as_ref()).await?;

@@ -25,10 +25,8 @@ async fn main() -> Result<(), Failure> {
     let patience = std::env::args().nth(1).ok_or("usage: promoter SECONDS")?.parse()?;
     let clients = Clients::from_env().await;
     let queue = clients.queue(setting("SLUICEGATE_PROMOTE_QUEUE_URL")?);
-    let promote = Promote {
-        lake: Arc::new(clients.bucket(setting("SLUICEGATE_LAKE_BUCKET")?)),
-        ambient: Arc::new(System),
-    };
+    let lake = Arc::new(clients.bucket(setting("SLUICEGATE_LAKE_BUCKET")?));
+    let promote = Promote::new(lake, Arc::new(System));
     let mut idle: u64 = 0;
     while idle < patience {
         let messages = queue.receive(Duration::from_secs(1)).await?;

@@ -12,7 +12,7 @@
 
 pub mod sim;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -24,6 +24,7 @@ use sluicegate_replay::Replay;
 use sluicegate_runtime::{HandlerError, Summary};
 use sluicegate_stage::{Scratch, Stage};
 use sluicegate_table::{Proposal, Record, View};
+use uuid::Uuid;
 
 /// The names that the events under `events/` use.
 pub const INBOX: &str = "sluicegate-inbox-000000000000";
@@ -35,6 +36,9 @@ pub struct World {
     pub inbox: MemoryStore,
     pub lake: MemoryStore,
     pub ambient: Arc<Seeded>,
+    /// The clocks of land, stage and promote.
+    clocks: [Arc<Skewed>; 3],
+    counts: Mutex<Counts>,
     pub land: Land,
     pub stage: Stage,
     pub promote: Promote,
@@ -42,39 +46,97 @@ pub struct World {
     _scratch: tempfile::TempDir,
 }
 
+/// What promote told of in its summaries.
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    commits: u64,
+    violations: u64,
+}
+
+/// A clock that goes wrong by some seconds.
+pub struct Skewed {
+    inner: Arc<Seeded>,
+    by: Mutex<SignedDuration>,
+}
+
+impl Ambient for Skewed {
+    fn now(&self) -> Timestamp {
+        self.inner.now().saturating_add(*self.by.lock().unwrap()).unwrap()
+    }
+
+    fn uuid(&self) -> Uuid {
+        self.inner.uuid()
+    }
+}
+
 impl Default for World {
     fn default() -> Self {
-        Self::over(|lake| Arc::new(lake), 1)
+        let cloud = Memory::default();
+        let lake = Arc::new(cloud.bucket(LAKE));
+        Self::over(cloud.clone(), lake, |name| Arc::new(cloud.queue(name)), 1)
     }
 }
 
 impl World {
-    /// A world at the moment that the events under `events/` tell of; the functions reach the lake through `wrap`.
-    pub fn over(wrap: impl FnOnce(MemoryStore) -> Arc<dyn Store>, seed: u64) -> Self {
+    /// A world at the moment that the events under `events/` tell of; the functions reach the lake through `store`.
+    pub fn over(
+        cloud: Memory,
+        store: Arc<dyn Store>,
+        queue: impl Fn(&str) -> Arc<dyn Queue>,
+        seed: u64,
+    ) -> Self {
         let start: Timestamp = "2013-01-02T03:04:05Z".parse().unwrap();
-        let cloud = Memory::default();
         cloud.set_now(start);
         let (inbox, lake) = (cloud.bucket(INBOX), cloud.bucket(LAKE));
         let ambient = Arc::new(Seeded::new(start, seed));
+        let clocks =
+            [(); 3].map(|()| Arc::new(Skewed { inner: ambient.clone(), by: Mutex::default() }));
         let scratch = tempfile::tempdir().unwrap();
-        let store = wrap(lake.clone());
-        let queue = |name: &str| -> Arc<dyn Queue> { Arc::new(cloud.queue(name)) };
         let land = Land {
             inbox: Arc::new(inbox.clone()),
             lake: store.clone(),
             stage: queue("stage"),
-            ambient: ambient.clone(),
+            ambient: clocks[0].clone(),
         };
         let stage = Stage {
             lake: store.clone(),
             promote: queue("promote"),
-            ambient: ambient.clone(),
+            ambient: clocks[1].clone(),
             scratch: Scratch::new(scratch.path(), 1 << 30),
             requests: cloud.requests().clone(),
         };
-        let promote = Promote { lake: store.clone(), ambient: ambient.clone() };
+        let promote = Promote::new(store.clone(), clocks[2].clone());
         let replay = Replay { lake: store, stage_replay: queue("stage-replay") };
-        Self { cloud, inbox, lake, ambient, land, stage, promote, replay, _scratch: scratch }
+        Self {
+            cloud,
+            inbox,
+            lake,
+            ambient,
+            clocks,
+            counts: Mutex::default(),
+            land,
+            stage,
+            promote,
+            replay,
+            _scratch: scratch,
+        }
+    }
+
+    /// Sets the clocks of land, stage and promote wrong.
+    pub fn skew(&self, by: [SignedDuration; 3]) {
+        for (clock, by) in self.clocks.iter().zip(by) {
+            *clock.by.lock().unwrap() = by;
+        }
+    }
+
+    /// Commits that promote told of.
+    pub fn commits(&self) -> u64 {
+        self.counts.lock().unwrap().commits
+    }
+
+    /// Plans of promote that would have broken an invariant.
+    pub fn violations(&self) -> u64 {
+        self.counts.lock().unwrap().violations
     }
 
     /// A queue by its name: `stage`, `stage-replay`, `promote`.
@@ -126,6 +188,10 @@ impl World {
             _ => self.stage.handle(event, &mut summary).await,
         };
         let answer = answer.unwrap();
+        let mut counts = self.counts.lock().unwrap();
+        counts.commits += summary.outcomes.commits;
+        counts.violations += summary.outcomes.invariant_violations;
+        drop(counts);
         let failures = answer["batchItemFailures"].as_array().unwrap();
         let index = |f: &Value| f["itemIdentifier"].as_str().unwrap().parse::<usize>().unwrap();
         failures.iter().map(|f| bodies[index(f)].clone()).collect()

@@ -14,12 +14,15 @@ use sluicegate_runtime::{
     BatchResponse, Envelope, HandlerError, PromoteMessage, Summary, envelopes,
 };
 use sluicegate_table::State;
-use sluicegate_table::commit::{CommitError, Remedy, Report, Wanted, commit};
+use sluicegate_table::commit::{CommitError, Remedy, Report, Wanted, commit_in_pages};
+use sluicegate_table::tree::PAGE_WEIGHT;
 
 /// What promote works with.
 pub struct Promote {
     pub lake: Arc<dyn Store>,
     pub ambient: Arc<dyn Ambient>,
+    /// Records or files that a page of the table's tree holds.
+    pub page_weight: usize,
 }
 
 /// What became of one dataset's group.
@@ -30,6 +33,11 @@ struct Outcome {
 }
 
 impl Promote {
+    /// A promote that writes pages of the usual size.
+    pub fn new(lake: Arc<dyn Store>, ambient: Arc<dyn Ambient>) -> Self {
+        Self { lake, ambient, page_weight: PAGE_WEIGHT }
+    }
+
     /// Handles one batch of promote messages.
     pub async fn handle(&self, event: Value, summary: &mut Summary) -> Result<Value, HandlerError> {
         let mut response = BatchResponse::default();
@@ -66,7 +74,9 @@ impl Promote {
             if group.is_empty() {
                 continue;
             }
-            let error = match commit(&*self.lake, &*self.ambient, dataset, &group).await {
+            let (lake, ambient) = (&*self.lake, &*self.ambient);
+            let committed = commit_in_pages(lake, ambient, dataset, &group, self.page_weight).await;
+            let error = match committed {
                 Ok(report) => {
                     outcome.reports.push(report);
                     continue;

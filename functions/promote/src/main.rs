@@ -11,8 +11,6 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 }
 
 async fn connect(cloud: &Cloud) -> Result<Promote, HandlerError> {
-    Ok(Promote {
-        lake: Arc::new(cloud.clients.bucket(setting("SLUICEGATE_LAKE_BUCKET")?)),
-        ambient: cloud.ambient.clone(),
-    })
+    let lake = Arc::new(cloud.clients.bucket(setting("SLUICEGATE_LAKE_BUCKET")?));
+    Ok(Promote::new(lake, cloud.ambient.clone()))
 }

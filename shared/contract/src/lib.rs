@@ -43,8 +43,8 @@ pub use diff::{Change, ChangeKind, Compatibility, Diff, Refusal};
 pub use format::Format;
 pub use model::{
     BadRows, Compression, Contract, Counterexample, CsvFormat, Encoding, EventTime, Freshness,
-    Grain, JsonlFormat, LateFiles, Measure, Metric, ParquetFormat, Reupload, RowFormat, Team, UnknownFields,
-    unknown_fields,
+    Grain, JsonlFormat, LateFiles, Measure, Metric, ParquetFormat, Reupload, RowFormat, Team,
+    UnknownFields, unknown_fields,
 };
 pub use node::{Finding, Findings};
 pub use num::Num;

@@ -7,7 +7,8 @@ use crate::audits;
 use crate::datum::Datum;
 use crate::model::{
     BadRows, Compression, Contract, Counterexample, CsvFormat, Encoding, EventTime, Freshness,
-    Grain, JsonlFormat, LateFiles, Measure, Metric, ParquetFormat, Reupload, RowFormat, Team, UnknownFields,
+    Grain, JsonlFormat, LateFiles, Measure, Metric, ParquetFormat, Reupload, RowFormat, Team,
+    UnknownFields,
 };
 use crate::node::{Finding, Findings, Node};
 use crate::pointer::child;

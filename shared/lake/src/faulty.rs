@@ -1,6 +1,6 @@
-//! A store that fails as S3 does, by plan: for tests and simulations.
+//! A store and queues that fail as S3 and SQS do, by plan: for tests and simulations.
 //!
-//! Wraps any [`Store`]. Each request draws a fault from a seed; what was drawn is counted, so that a run can prove that
+//! Wraps any [`Store`] and any [`Queue`]. Each request draws a fault from a seed; what was drawn is counted, so that a run can prove that
 //! every kind of fault fired. A process is killed by a request that never answers ([`Faulty::kill_at`]): whoever
 //! drives it waits for [`Faulty::killed`] and drops the future, which is a death at that very await.
 
@@ -14,8 +14,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::{
-    Ambient, Attributes, Body, ByteStream, CopySource, Expected, Meta, Page, Seeded, Store,
-    StoreError,
+    Ambient, Attributes, Body, ByteStream, CopySource, Expected, Meta, Outgoing, Page, Queue,
+    QueueError, Received, Seeded, Store, StoreError,
 };
 
 /// What can go wrong with one request.
@@ -73,6 +73,11 @@ impl Faulty {
             state: Arc::new(Mutex::new(state)),
             death: Arc::default(),
         }
+    }
+
+    /// A queue that fails with it.
+    pub fn queue(&self, inner: Arc<dyn Queue>) -> FaultyQueue {
+        FaultyQueue { inner, faulty: self.clone() }
     }
 
     /// Sets the odds; all zero is a store without faults.
@@ -140,17 +145,16 @@ impl Faulty {
         std::future::pending().await
     }
 
-    async fn request<T, F>(
+    async fn request<T, E: TryAgain, F>(
         &self,
-        key: &str,
+        what: &str,
         is_write: bool,
         mut request: impl FnMut() -> F,
-    ) -> Result<T, StoreError>
+    ) -> Result<T, E>
     where
-        F: Future<Output = Result<T, StoreError>>,
+        F: Future<Output = Result<T, E>>,
     {
-        let try_again =
-            |reason: &str| StoreError::TryAgain { key: key.to_owned(), reason: reason.to_owned() };
+        let try_again = |reason: &str| E::try_again(what, reason);
         match self.draw(is_write) {
             None => {
                 // Every request gives others a chance, so that two functions interleave.
@@ -177,6 +181,49 @@ impl Faulty {
                 self.die().await
             }
         }
+    }
+}
+
+/// An error that says nothing about the outcome.
+trait TryAgain {
+    fn try_again(what: &str, reason: &str) -> Self;
+}
+
+impl TryAgain for StoreError {
+    fn try_again(what: &str, reason: &str) -> Self {
+        Self::TryAgain { key: what.to_owned(), reason: reason.to_owned() }
+    }
+}
+
+impl TryAgain for QueueError {
+    fn try_again(what: &str, reason: &str) -> Self {
+        Self::TryAgain { reason: format!("{what}: {reason}") }
+    }
+}
+
+/// A queue with the faults of a [`Faulty`], drawn from the same seed.
+#[derive(Clone)]
+pub struct FaultyQueue {
+    inner: Arc<dyn Queue>,
+    faulty: Faulty,
+}
+
+#[async_trait]
+impl Queue for FaultyQueue {
+    async fn send(&self, messages: &[Outgoing]) -> Result<(), QueueError> {
+        self.faulty.request("send", true, || self.inner.send(messages)).await
+    }
+
+    async fn receive(&self, wait: Duration) -> Result<Vec<Received>, QueueError> {
+        self.faulty.request("receive", false, || self.inner.receive(wait)).await
+    }
+
+    async fn release(&self, receipt: &str, delay: Duration) -> Result<(), QueueError> {
+        self.faulty.request("release", true, || self.inner.release(receipt, delay)).await
+    }
+
+    async fn delete(&self, receipt: &str) -> Result<(), QueueError> {
+        self.faulty.request("delete", true, || self.inner.delete(receipt)).await
     }
 }
 

@@ -47,6 +47,8 @@ struct State {
     now: Timestamp,
     serial: u64,
     buckets: BTreeMap<String, BTreeMap<String, Vec<Object>>>,
+    /// Buckets and keys in the order in which they were written or deleted.
+    journal: Vec<(String, String)>,
     queues: BTreeMap<String, VecDeque<Received>>,
     taken: BTreeMap<String, (String, Received)>,
 }
@@ -118,6 +120,13 @@ impl MemoryStore {
         state.buckets.get(&self.name).and_then(|b| b.get(key)).map_or(0, Vec::len)
     }
 
+    /// Keys that were written or deleted since the journal had some length, in order, and its length now.
+    pub fn touched_since(&self, length: usize) -> (Vec<String>, usize) {
+        let state = self.cloud.lock();
+        let since = state.journal.iter().skip(length).filter(|(bucket, _)| *bucket == self.name);
+        (since.map(|(_, key)| key.clone()).collect(), state.journal.len())
+    }
+
     fn insert(&self, state: &mut State, key: &str, bytes: Bytes, attributes: &Attributes) -> Meta {
         state.serial += 1;
         let meta = Meta {
@@ -129,6 +138,7 @@ impl MemoryStore {
             sha256: Some(crate::base64(&Sha256::digest(&bytes))),
         };
         let object = Object { bytes, meta: meta.clone() };
+        state.journal.push((self.name.clone(), key.to_owned()));
         let bucket = state.buckets.entry(self.name.clone()).or_default();
         bucket.entry(key.to_owned()).or_default().push(object);
         meta
@@ -277,7 +287,9 @@ impl Store for MemoryStore {
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.count("DeleteObject");
-        if let Some(bucket) = self.cloud.lock().buckets.get_mut(&self.name) {
+        let mut state = self.cloud.lock();
+        state.journal.push((self.name.clone(), key.to_owned()));
+        if let Some(bucket) = state.buckets.get_mut(&self.name) {
             bucket.remove(key);
         }
         Ok(())

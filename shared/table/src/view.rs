@@ -39,10 +39,18 @@ pub struct View {
 impl View {
     /// Reads the table's present state, whole. A dataset without a table is an empty view.
     pub async fn read(store: &dyn Store, dataset: &Dataset) -> Result<Self, CommitError> {
-        let mut view = Self::open(store, dataset).await?;
-        let all = (0..view.root.pages.len()).collect();
-        view.load(store, dataset, all).await?;
-        Ok(view)
+        Self::open(store, dataset).await?.whole(store, dataset).await
+    }
+
+    /// With all pages read.
+    pub async fn whole(
+        mut self,
+        store: &dyn Store,
+        dataset: &Dataset,
+    ) -> Result<Self, CommitError> {
+        let all = (0..self.root.pages.len()).collect();
+        self.load(store, dataset, all).await?;
+        Ok(self)
     }
 
     /// Reads the table's present state without its pages.
@@ -63,8 +71,8 @@ impl View {
         Ok(view)
     }
 
-    /// An older snapshot of the same table, without its pages. It has no pointer, since nothing can be built on it.
-    pub(crate) async fn at(
+    /// A snapshot of the same table, without its pages. It has no pointer, since nothing can be built on it.
+    pub async fn at(
         &self,
         store: &dyn Store,
         dataset: &Dataset,

@@ -6,8 +6,8 @@ use crate::audits::AuditRule;
 use crate::datum::Datum;
 use crate::schema::{Assertion, Schema};
 use crate::{
-    BadRows, Compression, Contract, CsvFormat, Encoding, Grain, LateFiles, Measure, Metric, Reupload,
-    RowFormat, Severity, UnknownFields,
+    BadRows, Compression, Contract, CsvFormat, Encoding, Grain, LateFiles, Measure, Metric,
+    Reupload, RowFormat, Severity, UnknownFields,
 };
 
 /// A rule about `subject` as a sentence.
