@@ -104,17 +104,36 @@ pub(crate) fn decide(
         }
         is_withheld
     };
-    // In landing order; `before` trails by the second that is being read. Pages that were not read end in an earlier
-    // second than any record that follows them here (`Root::pages_for`), so their first and last events are all that counts.
     let lateness = i64::try_from(policy.allowed_lateness.as_micros()).unwrap_or(i64::MAX);
     let unread = view.root.pages.iter().enumerate().filter(|(i, _)| !view.loaded.contains(i));
     let of_page = |p: &PageRef| Events::between(p.oldest_event, p.newest_event, lateness);
+    let of_record = |r: &Record| {
+        let (oldest, newest) = r.event_range.filter(|_| r.was_published()).unzip();
+        // A backfill has no part in where the dataset's first day is.
+        Events::between(oldest.filter(|_| !r.backfill), newest, lateness)
+    };
     let unread: Vec<_> = unread.map(|(_, p)| (p.last.landed_at(), of_page(p))).collect();
-    let mut all = unread.iter().fold(Events::NONE, |all, (_, events)| all.and(*events));
+    let held: BTreeSet<&RawId> = held.iter().map(|p| &p.raw_id).collect();
+    let is_undecided =
+        |r: &Record| r.late.is_none() && (r.state == State::Published || held.contains(&r.raw_id));
+    let of_unread = unread.iter().map(|(_, events)| *events);
+    let of_decided = ledger.records.values().filter(|r| r.late.is_some()).map(of_record);
+    let all = of_unread.chain(of_decided).fold(Events::NONE, Events::and);
+    let publish = |record: &mut Record| {
+        if record.state == State::Published {
+            record.published_at.get_or_insert(now);
+        }
+    };
+    for record in ledger.records.values_mut() {
+        if record.decision.is_some() && is_undecided(record) {
+            decide(record, all);
+            publish(record);
+        }
+    }
+    // In landing order; `before` trails by the second that is being read. Pages that were not read end in an earlier
+    // second than any record that follows them here (`Root::pages_for`), so their first and last events are all that counts.
     let mut unread = unread.into_iter().peekable();
     let (mut before, mut this_second) = (Events::NONE, (Timestamp::MIN, Events::NONE));
-    let held: BTreeSet<&RawId> = held.iter().map(|p| &p.raw_id).collect();
-    let mut released = Vec::new();
     for (id, record) in &mut ledger.records {
         let landed = id.landed_at();
         while let Some((_, events)) = unread.next_if(|(last, _)| *last < landed) {
@@ -124,31 +143,11 @@ pub(crate) fn decide(
             before = before.and(this_second.1);
             this_second = (landed, Events::NONE);
         }
-        let is_new = record.state == State::Published || held.contains(id);
-        let undecided = is_new && record.late.is_none();
-        if undecided && record.decision.is_some() {
-            released.push(id.clone());
-        } else if undecided && decide(record, before) {
+        if is_undecided(record) && decide(record, before) {
             continue;
         }
-        if record.state == State::Published && record.published_at.is_none() {
-            record.published_at = Some(now);
-        }
-        if record.was_published() {
-            let (oldest, newest) = record.event_range.unzip();
-            // A backfill has no part in where the dataset's first day is.
-            let oldest = oldest.filter(|_| !record.backfill);
-            let events = Events::between(oldest, newest, lateness);
-            this_second.1 = this_second.1.and(events);
-            if !undecided {
-                all = all.and(events);
-            }
-        }
-    }
-    for id in released {
-        if let Some(record) = ledger.records.get_mut(&id) {
-            decide(record, all);
-        }
+        publish(record);
+        this_second.1 = this_second.1.and(of_record(record));
     }
     for id in firsts.keys() {
         let late = ledger.records.get(*id).and_then(|record| record.late.as_ref());

@@ -264,7 +264,10 @@ impl Auditor {
             }
             let found: BTreeSet<i32> = late.iter().copied().collect();
             ensure(found == expected, || {
-                format!("LATE-1: {} is late for {found:?}, not for {expected:?}", record.raw_id)
+                format!(
+                    "LATE-1: {} of {} ({:?}) is late for {found:?}, not for {expected:?}",
+                    record.raw_id, record.source, record.state
+                )
             })?;
             self.late += u64::from(!found.is_empty());
         }
