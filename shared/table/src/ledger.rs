@@ -125,13 +125,19 @@ impl Record {
         self.late.as_ref().is_some_and(|late| !late.is_empty())
     }
 
-    /// As the contract wants it that holds late files.
+    /// As the contract wants it that holds late files. What is late only while another version of its source is not published
+    /// is held undecided.
     #[must_use]
     pub(crate) fn held_as_late(self) -> Self {
-        let partitions = self.late.as_ref().map_or(0, Vec::len);
-        let reason = format!("late: {} rows for {partitions} closed partitions", self.late_rows);
+        let late = self.late.clone().filter(|late| !late.is_empty());
+        let reason = match &late {
+            Some(late) => {
+                format!("late: {} rows for closed partitions ({})", self.late_rows, late.len())
+            }
+            None => "late, unless an older version of it is published".to_owned(),
+        };
         let (state, passed, files_of) = (State::Held, false, None);
-        Self { state, passed, files_of, reason: Some(reason), ..self }
+        Self { state, passed, files_of, late, reason: Some(reason), ..self }
     }
 
     /// Whether a decision on the proposal that it is now would change it.

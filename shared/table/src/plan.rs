@@ -84,7 +84,7 @@ pub fn plan(
         ever.extend(late.iter().cloned());
         withheld = late;
     }
-    // It goes back and forth between versions of a source: what was ever found late is held.
+    // It goes back and forth: a version is late only by what is published while it is not itself. Such a one is held.
     attempt(view, incoming, versions, older, policy, now, &ever).map(|(plan, _)| plan)
 }
 

@@ -175,7 +175,7 @@ async fn a_late_file_waits_where_the_contract_says_so() {
     world.commit(&[late.clone(), fine.clone()]).await.unwrap();
     let record = world.record(&late).await;
     assert_eq!((record.state, record.late_rows, record.published_at), (State::Held, 3, None));
-    assert!(record.reason.unwrap().contains("3 rows for 1 closed partition"));
+    assert!(record.reason.unwrap().contains("3 rows for closed partitions (1)"));
     let published = [first.raw_id, tenth.raw_id, fine.raw_id];
     assert_eq!(world.published().await, published.into());
     // Neither a redelivery nor a replay changes that: it stays late, and asks anew.

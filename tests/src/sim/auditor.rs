@@ -273,7 +273,14 @@ impl Auditor {
         }
         for record in view.ledger.records.values().filter(|r| r.state == State::Held) {
             let proposal = self.proposal(world, &record.raw_id, record.order).await?;
-            let why = !proposal.passed(None) || (record.is_late() && record.published_at.is_none());
+            // Or late only as long as the version that is published instead of it is not.
+            let contested =
+                record.late.is_none()
+                    && view.ledger.records.values().any(|other| {
+                        other.source == record.source && other.state == State::Published
+                    });
+            let late = record.is_late() || contested;
+            let why = !proposal.passed(None) || (late && record.published_at.is_none());
             ensure(why, || format!("{} is held for nothing", record.raw_id))?;
         }
         Ok(())
