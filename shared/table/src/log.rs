@@ -37,6 +37,17 @@ pub fn find(metadata: &TableMetadata, number_or_id: i64) -> Option<&Snapshot> {
     by_number.or_else(|| snapshots().find(|s| s.snapshot_id == number_or_id))
 }
 
+/// The change list of a retained snapshot.
+pub async fn changes_in(
+    store: &dyn Store,
+    dataset: &Dataset,
+    snapshot: &Snapshot,
+) -> Result<ChangeList, LogError> {
+    let gone = LogError::Gone(snapshot.sequence_number);
+    let Some(name) = snapshot.summary.get(CHANGES) else { return Err(gone) };
+    read(store, dataset, name).await?.ok_or(gone)
+}
+
 /// The change lists of all snapshots after `since`, a number, the oldest first.
 pub async fn changes_since(
     store: &dyn Store,

@@ -122,6 +122,26 @@ pub async fn collect(
     dataset: &Dataset,
     grace: SignedDuration,
 ) -> Result<Collected, CommitError> {
+    run(store, ambient, dataset, grace, false).await
+}
+
+/// What [`collect`] would do. Nothing is written or deleted.
+pub async fn collectable(
+    store: &dyn Store,
+    ambient: &dyn Ambient,
+    dataset: &Dataset,
+    grace: SignedDuration,
+) -> Result<Collected, CommitError> {
+    run(store, ambient, dataset, grace, true).await
+}
+
+async fn run(
+    store: &dyn Store,
+    ambient: &dyn Ambient,
+    dataset: &Dataset,
+    grace: SignedDuration,
+    dry: bool,
+) -> Result<Collected, CommitError> {
     let now = ambient.now();
     let before = now.checked_sub(grace.max(LEAST_GRACE)).unwrap_or(Timestamp::MIN);
     let mut collection = Collection {
@@ -129,6 +149,7 @@ pub async fn collect(
         ambient,
         dataset,
         before,
+        dry,
         view: View::open(store, dataset).await?,
         live: Live::default(),
         collected: Collected::default(),
@@ -154,6 +175,8 @@ struct Collection<'a> {
     dataset: &'a Dataset,
     /// What was last changed before this moment may go.
     before: Timestamp,
+    /// Only counts.
+    dry: bool,
     view: View,
     live: Live,
     collected: Collected,
@@ -300,27 +323,29 @@ impl Collection<'_> {
                 }
             }
         }
-        for order in done {
+        self.collected.closed += done.len() as u64;
+        for order in done.into_iter().filter(|_| !self.dry) {
             let closing = Closing { v: Closing::FORMAT, at: self.ambient.now() };
             let body =
                 serde_json::to_vec(&closing).map_err(|e| CommitError::Corrupt(e.to_string()))?;
             let key = keys::closing(dataset, id, order);
             Writer::new(store, self.ambient).create(&key, body).await?;
-            self.collected.closed += 1;
         }
         Ok(needed)
     }
 
     async fn delete(&mut self, objects: &[&Listed]) -> Result<(), CommitError> {
+        self.collected.bytes += objects.iter().map(|object| object.size).sum::<u64>();
+        if self.dry {
+            return Ok(());
+        }
         let store = self.store;
         futures::stream::iter(objects)
             .map(|object| async move { store.delete(&object.key).await })
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
             .await
-            .map_err(|error: StoreError| CommitError::from(error))?;
-        self.collected.bytes += objects.iter().map(|object| object.size).sum::<u64>();
-        Ok(())
+            .map_err(|error: StoreError| CommitError::from(error))
     }
 }
 

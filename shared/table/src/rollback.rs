@@ -5,13 +5,14 @@
 //! epochs change it no more, so nothing comes back by a late message, and everything by a replay. Lateness stays
 //! as it was decided, and so do verdicts, decisions and what is held. The schema stays the newest.
 //!
+//! [`preview`] tells what it would come to.
+//!
 //! Fails without a trace where the snapshot is not retained, or is the present one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use sluicegate_contract::Reupload;
 use sluicegate_lake::{Ambient, Dataset, RawId, Store};
-use uuid::Uuid;
 
 use crate::changes::{Gathered, RestatedBy};
 use crate::commit::{CommitError, Publication, patiently};
@@ -49,6 +50,10 @@ pub struct Restored {
     pub withdrawn: BTreeSet<RawId>,
     /// Raw ids that are published again, or from another staging.
     pub restored: BTreeSet<RawId>,
+    /// Rows of the files that go.
+    pub rows_removed: u64,
+    /// Rows of the files that come back.
+    pub rows_added: u64,
 }
 
 /// Why there is no rollback.
@@ -64,6 +69,17 @@ pub enum RollbackError {
     Same(String),
     #[error(transparent)]
     Commit(#[from] CommitError),
+}
+
+/// What restoring a snapshot, by its number, would come to as the table is now. Nothing is written.
+pub async fn preview(
+    store: &dyn Store,
+    dataset: &Dataset,
+    to: i64,
+) -> Result<Restored, RollbackError> {
+    let mut now = View::open(store, dataset).await?;
+    let (_, restored) = planned(store, dataset, &mut now, to).await?;
+    Ok(restored)
 }
 
 /// Restores a snapshot.
@@ -84,15 +100,26 @@ pub async fn roll_back_in_pages(
     request: &Request<'_>,
     page_weight: usize,
 ) -> Result<Restored, RollbackError> {
-    // An attempt whose acknowledgement was lost, and that others have built upon since, is found by this.
-    let id = ambient.uuid();
-    let mut seen = BTreeSet::new();
+    let mut known = Known {
+        request: ambient.uuid().to_string(),
+        planned: Restored::default(),
+        seen: BTreeSet::new(),
+    };
     patiently(ambient, async |attempts| {
-        let restored =
-            attempt(store, ambient, dataset, request, id, page_weight, &mut seen).await?;
+        let restored = attempt(store, ambient, dataset, request, page_weight, &mut known).await?;
         Ok(restored.map(|restored| Restored { attempts, ..restored }))
     })
     .await
+}
+
+/// What attempts hand on to the next.
+struct Known {
+    /// By this an attempt is found whose acknowledgement was lost, and that others have built upon since.
+    request: String,
+    /// What the last attempt would have come to.
+    planned: Restored,
+    /// Data files that were seen to exist.
+    seen: BTreeSet<String>,
 }
 
 async fn attempt(
@@ -100,34 +127,16 @@ async fn attempt(
     ambient: &dyn Ambient,
     dataset: &Dataset,
     request: &Request<'_>,
-    id: Uuid,
     page_weight: usize,
-    seen: &mut BTreeSet<String>,
+    known: &mut Known,
 ) -> Result<Option<Restored>, RollbackError> {
     let mut now = View::open(store, dataset).await?;
-    let metadata = now.metadata.clone().ok_or(RollbackError::NoTable)?;
-    let id = id.to_string();
-    let mine = |s: &&Snapshot| s.summary.get(REQUEST) == Some(&id);
-    if let Some(done) = metadata.snapshots.iter().find(mine) {
-        return Ok(Some(Restored { number: done.sequence_number, ..Restored::default() }));
+    let mine = |s: &&Snapshot| s.summary.get(REQUEST) == Some(&known.request);
+    if let Some(done) = now.metadata.iter().flat_map(|m| &m.snapshots).find(mine) {
+        return Ok(Some(Restored { number: done.sequence_number, ..known.planned.clone() }));
     }
-    let present = metadata.current_snapshot().ok_or(RollbackError::NoTable)?.sequence_number;
-    if present == request.to {
-        return Err(RollbackError::Present(present));
-    }
-    let wanted = metadata.snapshots.iter().find(|s| s.sequence_number == request.to);
-    let Some(wanted) = wanted else {
-        let oldest = metadata.snapshots.iter().map(|s| s.sequence_number).min();
-        return Err(RollbackError::NotRetained(request.to, oldest.unwrap_or(present)));
-    };
-    let mut then = now.at(store, dataset, wanted).await?;
-    load_differences(store, dataset, &mut now, &mut then).await?;
-    let number = now.number() + 1;
-    let (plan, restored) = plan(&now, &then, number);
-    if plan.is_empty() {
-        let same = format!("snapshot {present} publishes what snapshot {} did", request.to);
-        return Err(RollbackError::Same(same));
-    }
+    let (plan, restored) = planned(store, dataset, &mut now, request.to).await?;
+    known.planned.clone_from(&restored);
     let (_, version) =
         current_contract(store, dataset).await.map_err(CommitError::from)?.ok_or_else(|| {
             CommitError::Contract(format!("{dataset} has none, though it has a table"))
@@ -136,7 +145,7 @@ async fn attempt(
         (TO, request.to.to_string()),
         (BY, request.by.to_owned()),
         (WHY, request.why.to_owned()),
-        (REQUEST, id.clone()),
+        (REQUEST, known.request.clone()),
     ];
     let publication = Publication {
         store,
@@ -151,9 +160,35 @@ async fn attempt(
         summary: summary.map(|(key, value)| (key.to_owned(), value)).into(),
     };
     Ok(publication
-        .publish(seen)
+        .publish(&mut known.seen)
         .await?
         .map(|published| Restored { number: published.number, ..restored }))
+}
+
+/// The plan that restores a snapshot, and what it comes to. Of the present one all that it takes is read.
+async fn planned(
+    store: &dyn Store,
+    dataset: &Dataset,
+    now: &mut View,
+    to: i64,
+) -> Result<(Plan, Restored), RollbackError> {
+    let metadata = now.metadata.as_ref().ok_or(RollbackError::NoTable)?;
+    let present = metadata.current_snapshot().ok_or(RollbackError::NoTable)?.sequence_number;
+    if present == to {
+        return Err(RollbackError::Present(present));
+    }
+    let Some(wanted) = metadata.snapshots.iter().find(|s| s.sequence_number == to) else {
+        let oldest = metadata.snapshots.iter().map(|s| s.sequence_number).min();
+        return Err(RollbackError::NotRetained(to, oldest.unwrap_or(present)));
+    };
+    let mut then = now.at(store, dataset, wanted).await?;
+    load_differences(store, dataset, now, &mut then).await?;
+    let (plan, restored) = plan(now, &then, now.number() + 1);
+    if plan.is_empty() {
+        let same = format!("snapshot {present} publishes what snapshot {to} did");
+        return Err(RollbackError::Same(same));
+    }
+    Ok((plan, restored))
 }
 
 /// Reads the pages in which two snapshots differ, and those of the files that they name.
@@ -246,5 +281,7 @@ fn plan(now: &View, then: &View, number: i64) -> (Plan, Restored) {
     let touched = changed.iter().filter_map(|id| ledger.records.get(id));
     let touched = touched.map(|record| record.source.clone()).collect();
     let partitions = changes.into_changes();
+    outcome.rows_removed = partitions.iter().map(|p| p.rows_removed).sum();
+    outcome.rows_added = partitions.iter().map(|p| p.rows_added).sum();
     (Plan { ledger, added, removed, partitions, changed, touched }, outcome)
 }

@@ -20,8 +20,8 @@ use sluicegate_lake::{RawId, Store, list_all};
 use sluicegate_table::changes::{Change, RestatedBy, merge};
 use sluicegate_table::commit::Wanted;
 use sluicegate_table::log::{self, LogError};
-use sluicegate_table::retention::{Collected, Retention, collect, expire};
-use sluicegate_table::rollback::{Request, Restored, RollbackError, roll_back_in_pages};
+use sluicegate_table::retention::{Collected, Retention, collect, collectable, expire};
+use sluicegate_table::rollback::{Request, Restored, RollbackError, preview, roll_back_in_pages};
 use sluicegate_table::{Ruling, State};
 use world::{PLAIN, Staged, World, assert_tree};
 
@@ -51,6 +51,11 @@ impl World {
         let grace = SignedDuration::from_hours(24);
         collect(&self.store, &self.ambient, &self.dataset, grace).await.unwrap()
     }
+
+    async fn collectable(&self) -> Collected {
+        let grace = SignedDuration::from_hours(24);
+        collectable(&self.store, &self.ambient, &self.dataset, grace).await.unwrap()
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -71,8 +76,13 @@ async fn a_rollback_publishes_what_the_older_snapshot_did() {
     let held = world.one(held).await;
     assert_eq!(world.rows().await, 5 * 5 + 50 + 5);
 
+    let objects = world.keys("").await;
+    let expected = preview(&world.store, &world.dataset, 1).await.unwrap();
+    assert_eq!(world.keys("").await, objects, "a preview writes nothing");
     let restored = world.roll_back(1).await.unwrap();
     assert_eq!((restored.number, restored.attempts), (5, 1));
+    assert_eq!(expected, Restored { attempts: 0, ..restored.clone() });
+    assert_eq!((restored.rows_added, restored.rows_removed), (10, 55));
     assert_eq!(restored.withdrawn, [corrected.raw_id.clone(), new.raw_id.clone()].into());
     let again = [first[3].raw_id.clone(), held.raw_id.clone()];
     assert_eq!(restored.restored, again.clone().into());
@@ -148,6 +158,8 @@ async fn a_rollback_that_cannot_be_leaves_no_trace() {
     assert!(matches!(world.roll_back(1).await, Err(RollbackError::NoTable)));
     world.one(PLAIN).await;
     world.one(Staged { source: "b.csv", outcome: Outcome::Hold, ..PLAIN }).await;
+    let same = preview(&world.store, &world.dataset, 1).await;
+    assert!(matches!(same, Err(RollbackError::Same(_))));
     assert!(matches!(world.roll_back(2).await, Err(RollbackError::Present(2))));
     assert!(matches!(world.roll_back(7).await, Err(RollbackError::NotRetained(7, 1))));
     // What is held since then is none of a rollback's business.
@@ -272,6 +284,9 @@ async fn what_changed_is_told_beyond_what_is_retained() {
     assert_eq!(of("2013-01-05").change, Change::Opened);
     assert!(merged.iter().all(|c| !c.partition.contains("2013-01-01")));
     assert!(matches!(since(8).await, Err(LogError::Unknown(8, 7))));
+    let sixth = log::find(&metadata, 6).unwrap();
+    let list = log::changes_in(&world.store, &world.dataset, sixth).await.unwrap();
+    assert_eq!((list.number, list.snapshot_id), (6, Some(sixth.snapshot_id)));
     // An expiry is a number without a snapshot: nothing changed in it.
     let next = world.one(Staged { source: "z.csv", landed: 99, day: 9, ..PLAIN }).await;
     assert_eq!(world.record(&next).await.state, State::Published);
@@ -298,15 +313,21 @@ async fn collection_deletes_what_nothing_leads_to_and_nothing_else() {
     world.store.upload("tables/flights/metadata/00009-lost.metadata.json", "lost");
     assert_eq!(world.collect().await, Collected::default(), "everything is young");
     world.wait(day);
+    let expected = world.collectable().await;
     let collected = world.collect().await;
     assert_eq!((collected.metadata_files, collected.data_files), (1, 1), "{collected:?}");
+    assert_eq!(expected, collected);
     // The first version's files are still in a retained snapshot.
     assert_eq!(collected.closed, 0);
     let kept = world.view().await;
     let retention = Retention { snapshots: 1, age: SignedDuration::ZERO };
     expire(&world.store, &world.ambient, &world.dataset, retention).await.unwrap();
+    let objects = world.keys("").await;
+    let expected = world.collectable().await;
+    assert_eq!(world.keys("").await, objects, "nothing is written, nothing deleted");
     let collected = world.collect().await;
     assert_eq!((collected.data_files, collected.closed), (0, 1), "closed first");
+    assert_eq!(expected, collected);
     assert!(collected.metadata_files > 0);
     assert_eq!(world.collect().await.closed, 0);
     world.wait(day);
