@@ -15,7 +15,7 @@ use sluicegate_table::report::{self, visible};
 use sluicegate_table::{Record, Ruling, State};
 
 use crate::Failure;
-use crate::out::say;
+use crate::out::{refused, say};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -250,11 +250,6 @@ async fn decide(arguments: &Decide, ruling: Ruling) -> Result<ExitCode, Failure>
     clients.queue(promote_queue).send(&[outgoing(&message.dataset, &message)?]).await?;
     say!("{}: {}", message.raw_id, visible(&decision.to_string()));
     Ok(ExitCode::SUCCESS)
-}
-
-fn refused(why: std::fmt::Arguments<'_>) -> ExitCode {
-    say!("refused: {}", visible(&why.to_string()));
-    ExitCode::from(1)
 }
 
 fn name(source: &Source) -> String {

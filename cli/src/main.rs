@@ -4,6 +4,7 @@
 
 #![allow(clippy::print_stderr, reason = "a command line speaks on both")]
 
+mod changes;
 mod check;
 mod contract;
 mod held;
@@ -11,6 +12,7 @@ mod input;
 mod junit;
 mod out;
 mod profile;
+mod snapshot;
 mod status;
 
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Say what must be computed again: what changed since a snapshot, by partition
+    Changes(changes::Arguments),
     /// Say what stage would say of files: publish, hold or reject
     Check(check::Arguments),
     /// Work with contracts
@@ -54,6 +58,11 @@ enum Command {
     },
     /// Print what is known of one staged file, whatever its verdict
     Report(held::Report),
+    /// Look at a table's past, restore an older state, and let go of what is old
+    Snapshot {
+        #[command(subcommand)]
+        command: snapshot::Command,
+    },
     /// Show what has become of a dataset's files
     Status {
         dataset: String,
@@ -72,11 +81,13 @@ type Failure = Box<dyn std::error::Error>;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Changes(arguments) => changes::run(&arguments).await,
         Command::Check(arguments) => check::run(&arguments),
         Command::Contract { command } => contract::run(command).await,
         Command::Held { command } => held::run(command).await,
         Command::Report(arguments) => held::report(&arguments).await,
         Command::Profile { dataset, json, lake } => profile::run(&dataset, json, &lake).await,
+        Command::Snapshot { command } => snapshot::run(command).await,
         Command::Status { dataset, json, lake } => status::run(&dataset, json, &lake).await,
     };
     outcome.unwrap_or_else(|error| {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sluicegate_lake::aws::Clients;
 use sluicegate_lake::{Dataset, RawId, Source, Store, keys, list_all};
+use sluicegate_table::report::visible;
 use sluicegate_table::{Record, View, current_contract};
 
 use crate::Failure;
@@ -158,6 +159,7 @@ fn print(status: &Status) {
     for raw in status.raw.iter().filter(|r| !matches!(r.state, "published" | "superseded")) {
         let reason = raw.reason.as_deref().unwrap_or_default();
         let source = raw.source.inbox_key().unwrap_or_else(|| raw.source.to_string());
+        let (source, reason) = (visible(&source), visible(reason));
         say!("  {:<10} {source}  {}  {reason}", raw.state, raw.raw_id);
     }
 }
