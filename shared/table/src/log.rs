@@ -72,7 +72,8 @@ pub async fn changes_since(
         if list.number <= since {
             break;
         }
-        name.clone_from(&list.previous);
+        // The list that was seen already need not be there.
+        name = list.previous.clone().filter(|_| list.number > since + 1);
         // The first lists did not name the one before; the metadata does while it is retained.
         if name.is_none() && list.number > since + 1 {
             let before = metadata.snapshots.iter().rfind(|s| s.sequence_number < list.number);

@@ -293,6 +293,11 @@ async fn what_changed_is_told_beyond_what_is_retained() {
     let metadata = log::metadata(&world.store, &world.dataset).await.unwrap();
     let lists = log::changes_since(&world.store, &world.dataset, &metadata, 7).await.unwrap();
     assert_eq!(numbers(&lists), [9]);
+    // Whoever saw the fifth needs its list no more, whoever did not reads the table anew.
+    let fifth = sluicegate_lake::keys::metadata(&world.dataset, &list.previous.unwrap());
+    world.store.delete(&fifth).await.unwrap();
+    assert_eq!(numbers(&since(5).await.unwrap()), [6, 7]);
+    assert!(matches!(since(4).await, Err(LogError::Gone(5))));
 }
 
 #[tokio::test(start_paused = true)]
