@@ -196,7 +196,7 @@ class Pipeline:
             raise Trouble(f"sluicegate status {dataset} exited {done.returncode}: {done.stderr.strip()}")
         return Status.parse(json.loads(done.stdout))
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
         """Runs `sluicegate` as somebody with the rights to both buckets does; what it exits with is the caller's."""
         environment = {
             "PATH": os.environ.get("PATH", ""),
@@ -209,7 +209,8 @@ class Pipeline:
             "SLUICEGATE_PROMOTE_QUEUE_URL": self.queue_url("promote"),
             "USER": "ann",
         }
-        return subprocess.run([str(self.sluicegate), *arguments], env=environment, capture_output=True, text=True, timeout=120)
+        command = [str(self.sluicegate), *arguments]
+        return subprocess.run(command, env=environment, stdin=stdin, capture_output=True, text=True, timeout=120)
 
     def wait(
         self, dataset: str, done: Callable[[Status], bool], what: str, seconds: float = WAIT_SECONDS, seen: Callable[[Status], None] | None = None
