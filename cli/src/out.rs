@@ -49,6 +49,6 @@ mod tests {
     #[test]
     fn cells_stand_below_one_another_and_hide_nothing() {
         let rows = [["é", "1", "x"], ["a\u{1b}[2J", "", ""]].map(|row| row.map(str::to_owned));
-        assert_eq!(aligned(&rows), [r"é          1  x", r"a\u{1b}[2J"]);
+        assert_eq!(aligned(&rows), [r"é           1  x", r"a\u{1b}[2J"]);
     }
 }

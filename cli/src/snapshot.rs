@@ -285,7 +285,7 @@ async fn roll_back(arguments: &Rollback) -> Result<ExitCode, Failure> {
         Err(error) => return not_rolled_back(error),
     };
     // Not on standard output, which is for what was done.
-    eprintln!("{dataset}: to restore snapshot {to} means {}", extent(&expected));
+    eprintln!("{dataset}: snapshot {to} restored would be: {}", extent(&expected));
     if !yes && !confirmed()? {
         say!("nothing was changed");
         return Ok(ExitCode::from(1));
@@ -337,7 +337,7 @@ fn extent(restored: &Restored) -> String {
     let Restored { withdrawn, restored, rows_removed, rows_added, .. } = restored;
     let (withdrawn, restored) = (withdrawn.len(), restored.len());
     format!(
-        "raw objects: {withdrawn} withdrawn, {restored} restored; rows: +{rows_added} -{rows_removed}"
+        "raw objects: {withdrawn} withdrawn, {restored} restored; rows +{rows_added} -{rows_removed}"
     )
 }
 

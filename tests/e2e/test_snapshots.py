@@ -125,7 +125,7 @@ def test_an_older_state_is_restored_and_a_replay_brings_the_newer_back(
     assert published() == THIRD
     # Nobody is there to ask.
     said = refused(pipeline, 2, "snapshot", "rollback", past, "--to", "1", "--why", "a bad deploy")
-    assert "2 withdrawn, 1 restored; rows: +3 -4" in said and "--yes" in said
+    assert "2 withdrawn, 1 restored; rows +3 -4" in said and "--yes" in said
     assert pipeline.status(past).number == 3
 
     done = roll_back(pipeline, past, oldest)
