@@ -4,16 +4,22 @@
 //! again changes nothing; two datasets never wait for each other. A group that fails because of one of its messages
 //! is bisected until that one is alone, so a poison message costs its own retries and nothing else; a group that fails
 //! because of the store goes back to the queue as a whole.
+//!
+//! Where there is a catalog, every group brings it up to the pointer. A catalog that fails is counted and left behind
+//! until the next group; it fails no message.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
+use sluicegate_lake::catalog::Catalog;
 use sluicegate_lake::{Ambient, Dataset, Store};
 use sluicegate_runtime::{
     BatchResponse, Envelope, HandlerError, PromoteMessage, Summary, envelopes,
 };
 use sluicegate_table::State;
+use sluicegate_table::catalog::follow;
 use sluicegate_table::commit::{CommitError, Remedy, Report, Wanted, commit_in_pages};
 use sluicegate_table::tree::PAGE_WEIGHT;
 
@@ -21,21 +27,27 @@ use sluicegate_table::tree::PAGE_WEIGHT;
 pub struct Promote {
     pub lake: Arc<dyn Store>,
     pub ambient: Arc<dyn Ambient>,
+    /// Told of every commit, if there is one.
+    pub catalog: Option<Arc<dyn Catalog>>,
     /// Records or files that a page of the table's tree holds.
     pub page_weight: usize,
 }
+
+/// How long a group waits for the catalog, which may not be reachable at all.
+const CATALOG_TIME: Duration = Duration::from_secs(10);
 
 /// What became of one dataset's group.
 #[derive(Default)]
 struct Outcome {
     reports: Vec<Report>,
     failed: Vec<(Vec<Wanted>, CommitError)>,
+    catalog_failed: bool,
 }
 
 impl Promote {
-    /// A promote that writes pages of the usual size.
+    /// A promote without a catalog that writes pages of the usual size.
     pub fn new(lake: Arc<dyn Store>, ambient: Arc<dyn Ambient>) -> Self {
-        Self { lake, ambient, page_weight: PAGE_WEIGHT }
+        Self { lake, ambient, catalog: None, page_weight: PAGE_WEIGHT }
     }
 
     /// Handles one batch of promote messages.
@@ -54,6 +66,7 @@ impl Promote {
             for report in &outcome.reports {
                 count(dataset, report, summary);
             }
+            summary.outcomes.catalog_failures += u64::from(outcome.catalog_failed);
             for (group, error) in outcome.failed {
                 if matches!(error, CommitError::Violation(_)) {
                     summary.outcomes.invariant_violations += 1;
@@ -101,7 +114,24 @@ impl Promote {
                 groups.push(rest);
             }
         }
+        // Of several commits the last one read or swapped the pointer last.
+        let file = outcome.reports.last().and_then(|report| report.file.as_deref());
+        if let (Some(catalog), Some(file)) = (&self.catalog, file) {
+            outcome.catalog_failed = !self.tell(&**catalog, dataset, file).await;
+        }
         outcome
+    }
+
+    /// Brings the catalog up to the pointer; `false` if it may be behind.
+    async fn tell(&self, catalog: &dyn Catalog, dataset: &Dataset, file: &str) -> bool {
+        let told = follow(catalog, &*self.lake, &*self.ambient, dataset, file);
+        let error = match tokio::time::timeout(CATALOG_TIME, told).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", CATALOG_TIME.as_secs()),
+        };
+        tracing::warn!(%dataset, error, "the catalog is behind until the next message");
+        false
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use sluicegate_lake::catalog::Catalog;
 use sluicegate_promote::Promote;
 use sluicegate_runtime::{Cloud, HandlerError, serve, setting};
 
@@ -12,5 +13,7 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 
 async fn connect(cloud: &Cloud) -> Result<Promote, HandlerError> {
     let lake = Arc::new(cloud.clients.bucket(setting("SLUICEGATE_LAKE_BUCKET")?));
-    Ok(Promote::new(lake, cloud.ambient.clone()))
+    let database = std::env::var("SLUICEGATE_GLUE_DATABASE").ok().filter(|name| !name.is_empty());
+    let catalog = database.map(|name| Arc::new(cloud.clients.catalog(name)) as Arc<dyn Catalog>);
+    Ok(Promote { catalog, ..Promote::new(lake, cloud.ambient.clone()) })
 }

@@ -5,6 +5,7 @@
 //! * [`Store`] and [`Queue`]: what is asked of S3 and SQS, with errors that say what the caller should do.
 //!   [`memory`] and [`disk`] hold them in this process, [`aws`] (feature `aws`) is the real thing; one suite,
 //!   [`conformance`], says what they have in common.
+//! * [`Catalog`](catalog::Catalog): what is asked of Glue, where a deployment has it (feature `glue`).
 //! * [`cas`]: create once and swap if unchanged, with lost acknowledgements resolved. It knows nothing of datasets.
 //! * [`Ambient`]: the only clock and the only source of randomness.
 
@@ -12,6 +13,7 @@ mod ambient;
 #[cfg(feature = "aws")]
 pub mod aws;
 pub mod cas;
+pub mod catalog;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod disk;

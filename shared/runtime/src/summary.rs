@@ -43,6 +43,7 @@ pub struct Outcomes {
     pub commits: u64,
     pub commit_attempts: u64,
     pub invariant_violations: u64,
+    pub catalog_failures: u64,
     pub bytes_read: u64,
     pub bytes_written: u64,
 }
@@ -157,6 +158,7 @@ impl Summary {
             ("Commits", o.commits),
             ("CommitAttempts", o.commit_attempts),
             ("InvariantViolations", o.invariant_violations),
+            ("CatalogFailures", o.catalog_failures),
             ("BytesRead", o.bytes_read),
             ("BytesWritten", o.bytes_written),
         ];

@@ -46,6 +46,8 @@ pub struct Wanted {
 pub struct Report {
     /// The new snapshot's number; `None` where nothing had to change.
     pub number: Option<i64>,
+    /// The name that the pointer holds, also where nothing had to change; `None` where there is no table.
+    pub file: Option<String>,
     /// How often the pointer was tried.
     pub attempts: u32,
     /// The ledger's records of what was wanted, and whether this commit changed them.
@@ -230,6 +232,7 @@ async fn attempt(
     };
     let published = publication.publish(&mut known.seen).await?;
     Ok(published.map(|published| Report {
+        file: Some(published.file),
         swapped_at: Some(published.at),
         ..report(&view, &plan, wanted, Some(published.number))
     }))
@@ -253,6 +256,8 @@ pub(crate) struct Publication<'a> {
 /// A plan that was published.
 pub(crate) struct Published {
     pub(crate) number: i64,
+    /// The name that the pointer holds.
+    pub(crate) file: String,
     pub(crate) at: Timestamp,
 }
 
@@ -273,8 +278,8 @@ impl Publication<'_> {
         let tree =
             NewTree { writer: &writer, store, dataset, view, plan, number, page_weight, summary };
         let file = tree.write(&contract, version, ambient.now()).await?;
-        let swapped = swap(&writer, dataset, view, file).await?;
-        Ok((swapped == Swap::Done).then(|| Published { number, at: ambient.now() }))
+        let swapped = swap(&writer, dataset, view, file.clone()).await?;
+        Ok((swapped == Swap::Done).then(|| Published { number, file, at: ambient.now() }))
     }
 }
 
@@ -311,6 +316,7 @@ fn report(view: &View, plan: &Plan, wanted: &[Wanted], number: Option<i64>) -> R
     let restated = plan.partitions.iter().filter(|p| p.change == Change::Restated).count();
     Report {
         number,
+        file: view.file.clone(),
         attempts: 0,
         records: records.collect(),
         restated: restated as u64,

@@ -7,6 +7,7 @@
 //!   that means for those who read it.
 //! * [`history`]: what was published before a raw object, for its audits.
 //! * [`commit`]: reads, plans, checks, writes, and swaps the pointer; [`rollback`]: the same for an older snapshot's state.
+//! * [`catalog`]: tells a catalog what the pointer holds.
 //! * [`log`]: the snapshots there are, and what changed since one of them.
 //! * [`retention`]: snapshots expire, and what nothing leads to any more is collected.
 //! * [`held`]: what waits for a person, and a person's decision.
@@ -14,6 +15,7 @@
 //!
 //! `DESIGN.md` beside this crate says why it is shaped so.
 
+pub mod catalog;
 pub mod changes;
 pub mod commit;
 mod contracts;

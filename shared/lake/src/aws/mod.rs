@@ -1,4 +1,4 @@
-//! S3 and SQS over the AWS SDK.
+//! S3, SQS and Glue over the AWS SDK.
 //!
 //! One [`Clients`] a process: configuration and credentials as everywhere on AWS (environment, profile, role;
 //! `AWS_ENDPOINT_URL` for an emulator), one TLS stack (rustls on ring), every request counted, the SDK's retries
@@ -6,6 +6,8 @@
 
 mod count;
 mod error;
+#[cfg(feature = "glue")]
+mod glue;
 mod s3;
 mod sqs;
 
@@ -13,6 +15,8 @@ use aws_config::{BehaviorVersion, SdkConfig};
 use aws_smithy_http_client::tls;
 
 use crate::Requests;
+#[cfg(feature = "glue")]
+pub use glue::Glue;
 pub use s3::{CopyCondition, CopyLimits, S3};
 pub use sqs::Sqs;
 
@@ -21,6 +25,8 @@ pub use sqs::Sqs;
 pub struct Clients {
     s3: aws_sdk_s3::Client,
     sqs: aws_sdk_sqs::Client,
+    #[cfg(feature = "glue")]
+    config: SdkConfig,
     requests: Requests,
 }
 
@@ -49,6 +55,8 @@ impl Clients {
         Self {
             s3: aws_sdk_s3::Client::from_conf(s3),
             sqs: aws_sdk_sqs::Client::from_conf(sqs),
+            #[cfg(feature = "glue")]
+            config: config.clone(),
             requests,
         }
     }
@@ -72,6 +80,15 @@ impl Clients {
         let domain = if *partition == "aws-cn" { "amazonaws.com.cn" } else { "amazonaws.com" };
         // Requests go to the client's own endpoint; the URL only names the queue.
         Some(self.queue(format!("https://sqs.{region}.{domain}/{account}/{name}")))
+    }
+
+    /// A database of Glue. Its client is made here, so that whoever has no catalog pays for none.
+    #[cfg(feature = "glue")]
+    pub fn catalog(&self, database: impl Into<String>) -> Glue {
+        let glue = aws_sdk_glue::config::Builder::from(&self.config)
+            .interceptor(count::Counting::new("glue", self.requests.clone()))
+            .build();
+        Glue::new(aws_sdk_glue::Client::from_conf(glue), database.into())
     }
 
     /// The requests made, counted since last taken.
