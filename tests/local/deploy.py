@@ -87,8 +87,8 @@ def load_template(path: Path = ROOT / "template.yaml") -> dict[str, Any]:
     return yaml.load(path.read_text(), Loader=_Loader)
 
 
-def deploy(endpoint: str, packages: dict[str, Path]) -> Stack:
-    """Deploys with one package per function, named as the function's CodeUri folder is."""
+def deploy(endpoint: str, packages: dict[str, Path], **parameters: str) -> Stack:
+    """Deploys with one package per function, named as the function's CodeUri folder is, and with parameters of the caller's."""
     template = load_template()
     _upload_packages(client("s3", endpoint), template, packages)
     name = f"sluicegate-{uuid.uuid4().hex[:8]}"
@@ -98,7 +98,7 @@ def deploy(endpoint: str, packages: dict[str, Path]) -> Stack:
         ChangeSetName="first",
         ChangeSetType="CREATE",
         TemplateBody=json.dumps(template, separators=(",", ":")),
-        Parameters=_parameters(template),
+        Parameters=_parameters(template, parameters),
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
     _settle(lambda: formation.describe_change_set(StackName=name, ChangeSetName="first"), "Status", "CREATE_COMPLETE")
@@ -128,12 +128,13 @@ def _upload_packages(s3: Any, template: dict[str, Any], packages: dict[str, Path
         resource.pop("Metadata", None)
 
 
-def _parameters(template: dict[str, Any]) -> list[dict[str, str]]:
-    """What this machine and the emulator need; everything else keeps the template's default."""
+def _parameters(template: dict[str, Any], more: dict[str, str]) -> list[dict[str, str]]:
+    """What this machine and the emulator need, and the caller; everything else keeps the template's default."""
     wanted = {
         "Architecture": "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64",
         # The emulator ignores the condition on a copy; land then looks before it copies.
         "CopyCondition": "off",
+        **more,
     }
     known = template.get("Parameters", {})
     return [{"ParameterKey": key, "ParameterValue": value} for key, value in wanted.items() if key in known]

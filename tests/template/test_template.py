@@ -235,7 +235,7 @@ def functions_know_their_queues_and_buckets(t):
     expected = {
         "land": {lake, log, ("SLUICEGATE_INBOX_BUCKET", "InboxBucket"), ("SLUICEGATE_STAGE_QUEUE_URL", "StageQueue"), ("SLUICEGATE_COPY_CONDITION", None)},
         "stage": {lake, log, ("SLUICEGATE_PROMOTE_QUEUE_URL", "PromoteQueue"), ("SLUICEGATE_SCRATCH_MB", None)},
-        "promote": {lake, log},
+        "promote": {lake, log, ("SLUICEGATE_GLUE_DATABASE", None)},
         "replay": {lake, log, ("SLUICEGATE_STAGE_REPLAY_QUEUE_URL", "StageReplayQueue")},
     }
     for value in ("on", "off"):
@@ -505,6 +505,8 @@ def failures_and_delays_raise_an_alarm(t):
         for name in stack.of_type("AWS::CloudWatch::Alarm"):
             p = stack[name]
             assert p.get("AlarmActions", []) == ([topic] if topic else []), name
+            if name == "CatalogAlarm":
+                continue
             assert (p["Namespace"], p["ComparisonOperator"]) == ("AWS/SQS", "GreaterThanThreshold"), name
             watched[p["MetricName"], p["Dimensions"][0]["Value"]] = p["Threshold"]
         for q in FAILURE_QUEUES:
@@ -512,6 +514,29 @@ def failures_and_delays_raise_an_alarm(t):
         for q in WORK_QUEUES:
             age = watched["ApproximateAgeOfOldestMessage", stack[q]["QueueName"]]
             assert stack[q]["VisibilityTimeout"] <= age <= stack[q]["MessageRetentionPeriod"] / 2, q
+
+
+GLUE = f"arn:aws:glue:{REGION}:{ACCOUNT}"
+
+
+@check
+def a_catalog_is_told_by_promote_alone_and_only_where_there_is_one(t):
+    actions = ("glue:GetTable", "glue:CreateTable", "glue:UpdateTable")
+    way = [f"{GLUE}:catalog", f"{GLUE}:database/sales", f"{GLUE}:table/sales/orders"]
+    others = [f"{GLUE}:database/hr", f"{GLUE}:table/hr/staff", f"{GLUE}:table/sales_hr/staff"]
+    for database in ("", "sales"):
+        stack = Stack(t, GlueDatabase=database)
+        assert stack["PromoteFunction"]["Environment"]["Variables"]["SLUICEGATE_GLUE_DATABASE"] == database
+        may = {
+            (f, action, resource)
+            for f in FUNCTIONS for action in (*actions, "glue:DeleteTable", "glue:DeleteDatabase") for resource in (*way, *others)
+            if role_allows(stack, f, action, resource, request(""))
+        }
+        assert may == ({("promote", action, resource) for action in actions for resource in way} if database else set())
+    alarm = Stack(t)["CatalogAlarm"]
+    assert t["Resources"]["CatalogAlarm"]["Condition"] == "HasCatalog"
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Threshold"]) == ("Sluicegate", "CatalogFailures", 0)
+    assert alarm["Dimensions"] == [{"Name": "Function", "Value": "promote"}]
 
 
 @check
@@ -589,7 +614,7 @@ def grant(function, action, resource):
 def revoke(function, sid):
     def mutate(t):
         statements = at(t, f"Resources/{function}Role/Properties/Policies/0/PolicyDocument/Statement")
-        kept = [s for s in statements if s["Sid"] != sid]
+        kept = [s for s in statements if s.get("Sid") != sid]
         assert len(kept) < len(statements), sid
         statements[:] = kept
     return mutate
@@ -673,6 +698,11 @@ MUTATIONS = [
     (failures_and_delays_raise_an_alarm, remove("Resources/PromoteDlqAlarm")),
     (failures_and_delays_raise_an_alarm, change("Resources/StageAgeAlarm/Properties/Threshold", 60)),
     (failures_and_delays_raise_an_alarm, remove("Resources/LandFailedAlarm/Properties/AlarmActions")),
+    (a_catalog_is_told_by_promote_alone_and_only_where_there_is_one, grant("Promote", "glue:UpdateTable", f"{GLUE}:table/*")),
+    (a_catalog_is_told_by_promote_alone_and_only_where_there_is_one, grant("Promote", "glue:DeleteTable", f"{GLUE}:table/sales/*")),
+    (a_catalog_is_told_by_promote_alone_and_only_where_there_is_one, grant("Stage", "glue:GetTable", f"{GLUE}:catalog")),
+    (a_catalog_is_told_by_promote_alone_and_only_where_there_is_one, change("Conditions/HasCatalog", {"Fn::Equals": ["a", "b"]})),
+    (a_catalog_is_told_by_promote_alone_and_only_where_there_is_one, change("Resources/CatalogAlarm/Properties/Namespace", "AWS/SQS")),
     (outputs_name_everything, remove("Outputs/StageDlqUrl")),
     (outputs_name_everything, change("Outputs/LakeBucketName/Value", {"Ref": "InboxBucket"})),
     (parameters_are_explained, remove("Parameters/CopyCondition/Description")),
