@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::json;
-use sluicegate_lake::Dataset;
 use sluicegate_lake::catalog::{Catalog, CatalogError, Entry, MemoryCatalog, Table};
 use sluicegate_lake::memory::Fault;
+use sluicegate_lake::{Ambient, Dataset, Seeded};
 use sluicegate_runtime::Summary;
 use sluicegate_tests::{LAKE, World, sqs_event};
 
@@ -37,7 +37,11 @@ async fn with_catalog() -> (World, MemoryCatalog) {
 
 /// Uploads a day and stages it; answers with what promote is sent.
 async fn staged(world: &World, day: &str) -> Vec<String> {
-    world.upload(&format!("flights/{day}.csv"), example(&format!("{day}.csv"))).await;
+    staged_as(world, day, example(&format!("{day}.csv"))).await
+}
+
+async fn staged_as(world: &World, name: &str, bytes: Vec<u8>) -> Vec<String> {
+    world.upload(&format!("flights/{name}.csv"), bytes).await;
     let bodies = world.queue("stage").drain();
     assert!(world.deliver("stage", &bodies).await.is_empty());
     world.queue("promote").drain()
@@ -105,7 +109,8 @@ async fn a_catalog_that_fails_is_mended_by_a_message_that_finds_nothing_to_do() 
 async fn a_lost_answer_is_found_to_have_been_a_success() {
     let (world, catalog) = with_catalog().await;
     let bodies = staged(&world, "2013-01-01").await;
-    [Fault::None, Fault::LostAcknowledgement].map(|fault| catalog.fail_next(fault));
+    catalog.fail_next(Fault::None);
+    catalog.fail_next(Fault::LostAcknowledgement);
     assert_eq!(promote(&world, &bodies).await, 1);
     let (_, written) = catalog.table(&flights()).unwrap();
     assert_eq!(promote(&world, &bodies).await, 0);
@@ -202,4 +207,77 @@ async fn a_catalog_that_never_answers_is_not_waited_for() {
     tokio::time::pause();
     assert_eq!(promote(&world, &bodies).await, 1);
     assert_eq!(world.rows("flights").await, 842);
+}
+
+/// A catalog whose calls wait for others now and then, so that promotions meet between two of them.
+struct Yielding(MemoryCatalog, Seeded);
+
+impl Yielding {
+    async fn others_first(&self) {
+        for _ in 0..roll(&self.1, 3) {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Catalog for Yielding {
+    async fn look_up(&self, table: &Dataset) -> Result<Option<Entry>, CatalogError> {
+        self.others_first().await;
+        self.0.look_up(table).await
+    }
+
+    async fn create(&self, table: &Table) -> Result<(), CatalogError> {
+        self.others_first().await;
+        self.0.create(table).await
+    }
+
+    async fn update(&self, table: &Table, seen: &Entry) -> Result<(), CatalogError> {
+        self.others_first().await;
+        self.0.update(table, seen).await
+    }
+}
+
+fn roll(dice: &Seeded, sides: usize) -> usize {
+    (dice.jitter() * sides as f64) as usize
+}
+
+/// Promotions that race, messages that come again, a catalog that fails: after every step it is not below what it was, nor
+/// ahead of the pointer, and a message without a fault ends it there.
+#[tokio::test(start_paused = true)]
+async fn whatever_fails_the_catalog_never_falls_and_ends_at_the_pointer() {
+    let lines: Vec<String> = String::from_utf8(example("2013-01-01.csv"))
+        .unwrap()
+        .lines()
+        .map(|line| format!("{line}\n"))
+        .collect();
+    for seed in 0..10 {
+        let (mut world, catalog) = with_catalog().await;
+        let dice = Seeded::new(jiff::Timestamp::UNIX_EPOCH, seed);
+        let yielding = Yielding(catalog.clone(), Seeded::new(jiff::Timestamp::UNIX_EPOCH, !seed));
+        world.promote.catalog = Some(Arc::new(yielding));
+        let (mut bodies, mut last) = (Vec::new(), 0);
+        for step in 0..20 {
+            world.wait(1);
+            bodies.extend(staged_as(&world, "a", lines[..step + 2].concat().into()).await);
+            for _ in 0..roll(&dice, 4) {
+                let faults = [Fault::None, Fault::Conflict, Fault::Unavailable];
+                let faults = [&faults[..], &[Fault::LostAcknowledgement]].concat();
+                catalog.fail_next(faults[roll(&dice, faults.len())]);
+            }
+            // The newest message races with one that may have come before.
+            let (newest, any) = (&bodies[step..], &bodies[roll(&dice, bodies.len())..]);
+            tokio::join!(promote(&world, newest), promote(&world, &any[..1]));
+            let pointer = world.view("flights").await.number();
+            let number = told(&catalog).map_or(0, |at| {
+                at.strip_prefix(&base()).unwrap().split('-').next().unwrap().parse().unwrap()
+            });
+            assert!(last <= number && number <= pointer, "{seed}: {last}, {number}, {pointer}");
+            last = number;
+        }
+        // What is left of the faults is used up.
+        while promote(&world, &bodies[..1]).await > 0 {}
+        assert_eq!(told(&catalog), Some(present(&world).await), "{seed}");
+        assert!(world.view("flights").await.number() > 15);
+    }
 }
