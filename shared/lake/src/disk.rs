@@ -79,6 +79,10 @@ impl Disk {
             Err(error) => return Err(error),
         };
         allowed(current.as_ref())?;
+        self.requests.stored(match body {
+            Body::Bytes(bytes) => bytes.len() as u64,
+            Body::File(from) => std::fs::metadata(from).map_err(|e| failed(key, &e))?.len(),
+        });
         let path = self.path(key);
         let parent = path.parent().unwrap_or(&self.root);
         let written = std::fs::create_dir_all(parent).and_then(|()| match body {

@@ -26,7 +26,7 @@ mod queue;
 mod store;
 
 pub use ambient::{Ambient, Seeded, System};
-pub use meter::Requests;
+pub use meter::{Cost, Requests, Usage};
 pub use name::{Dataset, NameError, Order, RawId, Source};
 pub use queue::{Outgoing, Queue, QueueError, Received};
 pub use store::{

@@ -239,7 +239,9 @@ impl Store for MemoryStore {
         attributes: &Attributes,
     ) -> Result<(), StoreError> {
         self.count("PutObject");
-        self.write(key, whole(key, body)?, attributes, must_be_absent(key))
+        let body = whole(key, body)?;
+        self.cloud.1.stored(body.len() as u64);
+        self.write(key, body, attributes, must_be_absent(key))
     }
 
     async fn swap(
@@ -250,6 +252,7 @@ impl Store for MemoryStore {
         attributes: &Attributes,
     ) -> Result<(), StoreError> {
         self.count("PutObject");
+        self.cloud.1.stored(body.len() as u64);
         self.write(key, body, attributes, |current| match (expected, current) {
             (Expected::Nothing, None) => Ok(()),
             (Expected::Tag(tag), Some(meta)) if *tag == meta.etag => Ok(()),
@@ -265,7 +268,10 @@ impl Store for MemoryStore {
     ) -> Result<(), StoreError> {
         self.count("CopyObject");
         let source = self.cloud.bucket(&from.bucket).object(&from.key, from.version.as_deref())?;
-        self.write(key, source.bytes, attributes, must_be_absent(key))
+        let size = source.bytes.len() as u64;
+        self.write(key, source.bytes, attributes, must_be_absent(key))?;
+        self.cloud.1.stored(size);
+        Ok(())
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, StoreError> {
@@ -328,6 +334,7 @@ impl Queue for MemoryQueue {
     async fn send(&self, messages: &[Outgoing]) -> Result<(), QueueError> {
         for batch in messages.chunks(10) {
             self.cloud.1.count("sqs", "SendMessageBatch");
+            self.cloud.1.sent(batch.iter().map(|m| m.body.len() as u64).sum());
             let mut state = self.cloud.lock();
             for message in batch {
                 state.serial += 1;

@@ -63,7 +63,7 @@ impl Clients {
 
     /// A bucket.
     pub fn bucket(&self, name: impl Into<String>) -> S3 {
-        S3::new(self.s3.clone(), name.into())
+        S3::new(self.s3.clone(), name.into(), self.requests.clone())
     }
 
     /// A queue, by its URL.

@@ -19,7 +19,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::error::{Asked, store};
 use crate::{
-    Attributes, Body, ByteStream, CopySource, ETag, Expected, Listed, Meta, Page, Store, StoreError,
+    Attributes, Body, ByteStream, CopySource, ETag, Expected, Listed, Meta, Page, Requests, Store,
+    StoreError,
 };
 
 /// What `x-amz-copy-source` must encode.
@@ -58,18 +59,20 @@ pub struct S3 {
     bucket: String,
     copy_condition: CopyCondition,
     copy_limits: CopyLimits,
+    requests: Requests,
 }
 
 impl S3 {
     /// Parts copied at once.
     const PARTS_AT_ONCE: usize = 8;
 
-    pub(super) fn new(client: Client, bucket: String) -> Self {
+    pub(super) fn new(client: Client, bucket: String, requests: Requests) -> Self {
         Self {
             client,
             bucket,
             copy_condition: CopyCondition::default(),
             copy_limits: CopyLimits::default(),
+            requests,
         }
     }
 
@@ -337,10 +340,13 @@ impl Store for S3 {
             source = format!("{source}?versionId={version}");
         }
         if from.size <= self.copy_limits.whole {
-            self.copy_whole(&source, key, attributes).await
+            self.copy_whole(&source, key, attributes).await?;
         } else {
-            self.copy_in_parts(&source, from.size, key, attributes).await
+            self.copy_in_parts(&source, from.size, key, attributes).await?;
         }
+        // No request of a copy says how large its object is.
+        self.requests.stored(from.size);
+        Ok(())
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Page, StoreError> {
