@@ -5,6 +5,7 @@
 //! [`Summary`] to fill in, which is then written as one line that is also an EMF record.
 
 mod batch;
+pub mod cost;
 mod event;
 mod message;
 mod serve;

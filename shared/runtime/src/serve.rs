@@ -12,12 +12,29 @@ use sluicegate_lake::{Ambient, Queue, QueueError, StoreError, System};
 
 use crate::Summary;
 use crate::batch::Receipt;
+use crate::cost::{Meter, PriceError, Prices};
 
 /// What a function is connected to.
 #[derive(Clone)]
 pub struct Cloud {
     pub clients: Clients,
     pub ambient: Arc<dyn Ambient>,
+    pub meter: Meter,
+}
+
+impl Cloud {
+    /// Clients and prices as the environment says; Lambda sets region and memory.
+    async fn from_env(ambient: Arc<dyn Ambient>) -> Result<Self, HandlerError> {
+        let clients = Clients::from_env().await;
+        let region = std::env::var("AWS_REGION").unwrap_or_default();
+        let prices = Prices::built_in(&region, std::env::consts::ARCH)?;
+        let memory_mb = setting("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")?;
+        let memory_mb = memory_mb.parse().map_err(|_| {
+            HandlerError::new(format!("AWS_LAMBDA_FUNCTION_MEMORY_SIZE is {memory_mb:?}"))
+        })?;
+        let meter = Meter { requests: clients.requests().clone(), prices, memory_mb };
+        Ok(Self { clients, ambient, meter })
+    }
 }
 
 /// Why an invocation, or one message of it, failed: a sentence for people. Whether it is tried again is the queue's to
@@ -41,6 +58,12 @@ impl From<StoreError> for HandlerError {
 
 impl From<QueueError> for HandlerError {
     fn from(error: QueueError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<PriceError> for HandlerError {
+    fn from(error: PriceError) -> Self {
         Self(error.to_string())
     }
 }
@@ -71,9 +94,10 @@ pub async fn serve<H>(
     let ambient: Arc<dyn Ambient> = Arc::new(System);
     let started = ambient.now();
     log();
-    let cloud = Cloud { clients: Clients::from_env().await, ambient: ambient.clone() };
+    let cloud = Cloud::from_env(ambient.clone()).await?;
     let handler = connect(&cloud).await?;
-    let init_ms = (ambient.now().as_millisecond() - started.as_millisecond()).max(0);
+    let init_ms = u64::try_from(ambient.now().duration_since(started).as_millis());
+    let init_ms = init_ms.unwrap_or_default();
     let warm = AtomicBool::new(false);
     let (cloud, handler, handle, warm) = (&cloud, &handler, &handle, &warm);
     lambda_runtime::run(service_fn(async |event: LambdaEvent<Value>| {
@@ -82,6 +106,7 @@ pub async fn serve<H>(
             summary.cold(init_ms);
         }
         let began = cloud.ambient.now();
+        let run = cloud.meter.begin(began, summary.init_ms());
         let deadline = i64::try_from(event.context.deadline).ok();
         if let Some(at) = deadline.and_then(|ms| Timestamp::from_millisecond(ms).ok()) {
             summary.timed(began, at);
@@ -93,8 +118,7 @@ pub async fn serve<H>(
         }
         release(cloud, Receipt::failed(receipts, outcome.as_ref().ok())).await;
         let now = cloud.ambient.now();
-        let duration_ms = now.as_millisecond() - began.as_millisecond();
-        let line = summary.line(now, duration_ms, &cloud.clients.requests().take());
+        let line = summary.line(now, &cloud.meter.used(&run, now), &cloud.meter.prices);
         // A line that cannot be written has nowhere to be reported.
         let _ = writeln!(std::io::stdout().lock(), "{line}");
         outcome

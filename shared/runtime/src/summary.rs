@@ -1,19 +1,23 @@
 //! One line per invocation: what it did, in fields that CloudWatch also reads as metrics.
 //!
 //! The line is an EMF record (CloudWatch user guide, embedded metric format) with `Function` as its only dimension, since
-//! every combination of dimensions is a metric that is paid for; datasets are fields. Zeros are left out, lists are
-//! cut, so that the line stays below 1 KB with the platform's own.
+//! every combination of dimensions is a metric that is paid for, with as much as 60,000 PUTs a month; datasets, rows and
+//! bytes are fields, and so are the parts of the cost. Zeros are left out, lists are cut, so that the line stays below 1 KB
+//! with the platform's own, as long as nothing fails.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
-use sluicegate_lake::Dataset;
+use sluicegate_lake::{Cost, Dataset, Usage};
 
 use crate::HandlerError;
+use crate::cost::Prices;
 
 /// Values of one latency metric; beyond that, as many quantiles.
-const MAX_VALUES: usize = 20;
+const MAX_VALUES: usize = 10;
+/// Datasets that are written out.
+const MAX_DATASETS: usize = 3;
 /// Failures that are written out, and the length of each.
 const MAX_FAILURES: usize = 3;
 const MAX_FAILURE: usize = 200;
@@ -64,7 +68,8 @@ pub struct Summary {
     datasets: BTreeMap<String, Share>,
     latencies_ms: Vec<i64>,
     failures: Vec<String>,
-    init_ms: Option<i64>,
+    init_ms: Option<u64>,
+    receipts: Cost,
     /// When the invocation began, and when it will be ended.
     time: Option<(Timestamp, Timestamp)>,
 }
@@ -80,6 +85,7 @@ impl Summary {
             latencies_ms: Vec::new(),
             failures: Vec::new(),
             init_ms: None,
+            receipts: Cost::default(),
             time: None,
         }
     }
@@ -103,8 +109,23 @@ impl Summary {
     }
 
     /// Marks the first invocation of a process, which took this long to come to it.
-    pub(crate) fn cold(&mut self, init_ms: i64) {
+    pub(crate) fn cold(&mut self, init_ms: u64) {
         self.init_ms = Some(init_ms);
+    }
+
+    /// Milliseconds of init, if this is the first invocation of a process.
+    pub fn init_ms(&self) -> Option<u64> {
+        self.init_ms
+    }
+
+    /// Notes what the receipt says that was just handed out.
+    pub fn receipt(&mut self, cost: &Cost) {
+        self.receipts = self.receipts.plus(cost);
+    }
+
+    /// What the receipts of this invocation say together (COST-1).
+    pub fn receipts(&self) -> &Cost {
+        &self.receipts
     }
 
     /// Counts a file and its rows to a dataset.
@@ -127,16 +148,12 @@ impl Summary {
         }
     }
 
-    /// The line.
-    pub fn line(
-        &self,
-        now: Timestamp,
-        duration_ms: i64,
-        requests: &BTreeMap<String, u64>,
-    ) -> String {
+    /// The line. What it costs to keep is in the usage already, by a fixed estimate.
+    pub fn line(&self, now: Timestamp, used: &Usage, prices: &Prices) -> String {
         let o = &self.outcomes;
-        let counts = [
-            ("Messages", o.messages),
+        let cost = prices.cost(used);
+        let metrics = [
+            ("CostNanoUsd", cost.total()),
             ("Failures", o.failures),
             ("PutBack", o.put_back),
             ("FilesLanded", o.files_landed),
@@ -150,39 +167,41 @@ impl Summary {
             ("ContractsLanded", o.contracts_landed),
             ("ContractsRefused", o.contracts_refused),
             ("Ignored", o.ignored),
+            ("RestatedPartitions", o.restated_partitions),
+            ("Commits", o.commits),
+            ("InvariantViolations", o.invariant_violations),
+            ("CatalogFailures", o.catalog_failures),
+        ];
+        // Lambda and SQS have metrics of their own for the first three, which are free.
+        let figures = [
+            ("Duration", used.duration_ms),
+            ("InitDuration", used.init_ms),
+            ("Messages", o.messages),
             ("RowsRead", o.rows_read),
             ("RowsAccepted", o.rows_accepted),
             ("RowsQuarantined", o.rows_quarantined),
             ("LateFiles", o.late_files),
-            ("RestatedPartitions", o.restated_partitions),
-            ("Commits", o.commits),
             ("CommitAttempts", o.commit_attempts),
-            ("InvariantViolations", o.invariant_violations),
-            ("CatalogFailures", o.catalog_failures),
             ("BytesRead", o.bytes_read),
             ("BytesWritten", o.bytes_written),
+            ("receipts_nano_usd", self.receipts.total()),
         ];
-        let mut fields = Map::new();
-        let mut metrics = vec![json!({"Name": "Duration", "Unit": "Milliseconds"})];
-        fields.insert("Duration".to_owned(), duration_ms.into());
-        if let Some(init) = self.init_ms {
-            metrics.push(json!({"Name": "InitDuration", "Unit": "Milliseconds"}));
-            fields.insert("InitDuration".to_owned(), init.into());
+        let isnt_zero = |(name, value): &(&str, u64)| *value > 0 || *name == "Duration";
+        let mut fields: Map<String, Value> = metrics
+            .into_iter()
+            .chain(figures)
+            .filter(isnt_zero)
+            .map(|(name, value)| (name.to_owned(), value.into()))
+            .collect();
+        let metrics = metrics.into_iter().filter(isnt_zero);
+        let mut metrics: Vec<Value> = metrics.map(|(name, _)| json!({"Name": name})).collect();
+        if self.init_ms.is_some() {
             fields.insert("cold".to_owned(), true.into());
         }
-        for (name, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
-            let unit = if name.starts_with("Bytes") { "Bytes" } else { "Count" };
-            metrics.push(json!({"Name": name, "Unit": unit}));
-            fields.insert(name.to_owned(), count.into());
-        }
         if !self.latencies_ms.is_empty() {
-            metrics.push(json!({"Name": "PublishLatency", "Unit": "Milliseconds"}));
+            metrics.push(json!({"Name": "PublishLatency"}));
             fields.insert("PublishLatency".to_owned(), quantiles(&self.latencies_ms).into());
         }
-        let datasets = self.datasets.iter();
-        let datasets: Map<String, Value> = datasets
-            .map(|(name, s)| (name.clone(), json!({"files": s.files, "rows": s.rows})))
-            .collect();
         let mut line = json!({
             "_aws": {
                 "Timestamp": now.as_millisecond(),
@@ -193,15 +212,34 @@ impl Summary {
         });
         if let Value::Object(line) = &mut line {
             line.append(&mut fields);
-            if !datasets.is_empty() {
-                line.insert("datasets".to_owned(), datasets.into());
+            if !self.datasets.is_empty() {
+                line.insert("datasets".to_owned(), self.shares().into());
             }
-            line.insert("requests".to_owned(), json!(requests));
+            line.insert("requests".to_owned(), json!(used.requests));
+            line.insert("cost_nano_usd".to_owned(), json!(cost));
+            if let Some(region) = prices.priced_as() {
+                line.insert("priced_as".to_owned(), region.into());
+            }
             if !self.failures.is_empty() {
                 line.insert("failures".to_owned(), json!(self.failures));
             }
         }
         line.to_string()
+    }
+
+    /// The datasets with the most files, and how many others there are.
+    fn shares(&self) -> Map<String, Value> {
+        let mut largest: Vec<_> = self.datasets.iter().collect();
+        largest.sort_by_key(|(_, share)| std::cmp::Reverse(share.files));
+        let others = largest.split_off(largest.len().min(MAX_DATASETS)).len();
+        let shown = largest.into_iter();
+        let mut shares: Map<String, Value> = shown
+            .map(|(name, s)| (name.clone(), json!({"files": s.files, "rows": s.rows})))
+            .collect();
+        if others > 0 {
+            shares.insert("_others".to_owned(), others.into());
+        }
+        shares
     }
 }
 
@@ -220,6 +258,7 @@ fn quantiles(values: &[i64]) -> Vec<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cost::LOG_BYTES;
 
     #[test]
     fn another_message_is_begun_in_the_first_third_of_the_time() {
@@ -232,6 +271,23 @@ mod tests {
         assert_eq!(summary.deadline(), Some(at(1000)));
     }
 
+    fn prices(region: &str) -> Prices {
+        Prices::built_in(region, "aarch64").unwrap()
+    }
+
+    fn used(requests: &[(&str, u64)]) -> Usage {
+        let requests = requests.iter().map(|(kind, count)| ((*kind).to_owned(), *count));
+        Usage {
+            duration_ms: 1234,
+            mb_ms: 1234 * 1769,
+            invocations: 1,
+            requests: requests.collect(),
+            sent_units: 10,
+            log_bytes: LOG_BYTES,
+            ..Usage::default()
+        }
+    }
+
     #[test]
     fn the_line_is_an_emf_record_with_one_dimension_and_no_zeros() {
         let mut summary = Summary::new("stage", "r-1");
@@ -241,9 +297,9 @@ mod tests {
         summary.dataset(&"flights".parse().unwrap(), 1, 20);
         summary.failure(&HandlerError::new("x".repeat(500)));
         (0..100).for_each(|i| summary.latency(i));
-        let requests = [("s3:GetObject".to_owned(), 2)].into();
-        let line = summary.line(Timestamp::UNIX_EPOCH, 12, &requests);
-        assert!(line.len() < 1024 && !line.contains('\n'), "{} bytes", line.len());
+        let used = Usage { init_ms: 7, ..used(&[("s3:GetObject", 2)]) };
+        let line = summary.line(Timestamp::UNIX_EPOCH, &used, &prices("us-east-1"));
+        assert!(!line.contains('\n'));
         let value: Value = serde_json::from_str(&line).unwrap();
         let directive = &value["_aws"]["CloudWatchMetrics"][0];
         assert_eq!(directive["Dimensions"], json!([["Function"]]));
@@ -253,10 +309,105 @@ mod tests {
         }
         assert!(value.get("FilesLanded").is_none());
         let latencies = value["PublishLatency"].as_array().unwrap();
-        assert_eq!(
-            (latencies.len(), latencies[0].as_i64(), latencies[19].as_i64()),
-            (20, Some(0), Some(99))
-        );
+        let ends = (latencies[0].as_i64(), latencies[9].as_i64());
+        assert_eq!((latencies.len(), ends), (10, (Some(0), Some(99))));
         assert_eq!(value["datasets"]["flights"]["rows"], 20);
+        assert_eq!(value["failures"][0].as_str().unwrap().len(), 200);
+    }
+
+    #[test]
+    fn the_line_says_what_the_invocation_cost_by_part_and_in_one_metric() {
+        let mut summary = Summary::new("stage", "r-1");
+        let paid = Cost { s3: 40, compute: 2, ..Cost::default() };
+        summary.receipt(&paid);
+        summary.receipt(&paid);
+        let used = used(&[("s3:PutObject", 3)]);
+        let line = |region: &str| -> Value {
+            let line = summary.line(Timestamp::UNIX_EPOCH, &used, &prices(region));
+            serde_json::from_str(&line).unwrap()
+        };
+        let here = line("us-east-1");
+        let cost = prices("us-east-1").cost(&used);
+        assert_eq!(here["cost_nano_usd"], serde_json::to_value(cost).unwrap());
+        assert_eq!(
+            (&here["CostNanoUsd"], &here["receipts_nano_usd"]),
+            (&json!(cost.total()), &json!(84))
+        );
+        let metrics = here["_aws"]["CloudWatchMetrics"][0]["Metrics"].to_string();
+        assert_eq!(metrics.matches("NanoUsd").count(), 1, "{metrics}");
+        assert_eq!(
+            (here.get("priced_as"), &line("mars-north-1")["priced_as"]),
+            (None, &json!("us-east-1"))
+        );
+    }
+
+    /// What Lambda writes around a line of ours, its names and figures as long as they get in a warm invocation.
+    fn platforms_own(id: &str) -> usize {
+        let start = format!("START RequestId: {id} Version: $LATEST\n");
+        let end = format!("END RequestId: {id}\n");
+        let report = format!(
+            "REPORT RequestId: {id}\tDuration: 899999.99 ms\tBilled Duration: 900000 ms\tMemory Size: 1769 MB\tMax Memory Used: 1769 MB\t\n"
+        );
+        start.len() + end.len() + report.len()
+    }
+
+    #[test]
+    fn an_invocation_logs_no_more_than_it_is_charged_for() {
+        let id = "8f507cfc-0000-4697-b07a-ac58fc914c95";
+        let dataset: Dataset = "flights_of_the_us_in_2013".parse().unwrap();
+        let staged = |summary: &mut Summary| {
+            let o = &mut summary.outcomes;
+            (o.messages, o.files_staged) = (10, 10);
+            (o.rows_read, o.rows_accepted, o.rows_quarantined) = (1_234_567, 1_234_000, 567);
+            (o.bytes_read, o.bytes_written) = (123_456_789, 23_456_789);
+            summary.dataset(&dataset, 10, 1_234_567);
+            summary.receipt(&Cost { compute: 123_456_789, ..Cost::default() });
+        };
+        let promoted = |summary: &mut Summary| {
+            let o = &mut summary.outcomes;
+            (o.messages, o.files_published) = (1000, 1000);
+            (o.commits, o.commit_attempts) = (1, 2);
+            summary.dataset(&dataset, 1000, 12_345_678);
+            (0..1000).for_each(|n| summary.latency(10_000 + n));
+        };
+        let landed = |summary: &mut Summary| {
+            summary.outcomes.messages = 1;
+            summary.outcomes.files_landed = 1;
+            summary.outcomes.bytes_read = 123_456_789;
+            summary.dataset(&dataset, 1, 0);
+        };
+        let stage = [("s3:GetObject", 123), ("s3:PutObject", 123), ("sqs:SendMessageBatch", 10)];
+        let promote = [
+            ("s3:GetObject", 1234),
+            ("s3:HeadObject", 1234),
+            ("s3:ListObjectsV2", 1000),
+            ("s3:PutObject", 12),
+        ];
+        let land = [("s3:CopyObject", 1), ("s3:HeadObject", 1), ("sqs:SendMessageBatch", 1)];
+        type Case<'a> = (&'static str, &'a dyn Fn(&mut Summary), &'a [(&'a str, u64)]);
+        let cases: [Case<'_>; 3] = [
+            ("stage", &staged, &stage),
+            ("promote", &promoted, &promote),
+            ("land", &landed, &land),
+        ];
+        let now = "2026-11-22T22:00:00Z".parse().unwrap();
+        for (function, worked, requests) in cases {
+            let mut summary = Summary::new(function, id);
+            worked(&mut summary);
+            let line = summary.line(now, &used(requests), &prices("us-east-1"));
+            let bytes = (line.len() + 1 + platforms_own(id)) as u64;
+            assert!(bytes <= LOG_BYTES, "{function}: {bytes} bytes\n{line}");
+        }
+    }
+
+    #[test]
+    fn many_datasets_do_not_make_a_long_line() {
+        let mut summary = Summary::new("promote", "r");
+        for n in 0..50u32 {
+            summary.dataset(&format!("d{n}").parse().unwrap(), u64::from(n), 1);
+        }
+        let shares = Value::Object(summary.shares());
+        assert_eq!(shares["d49"]["files"], 49);
+        assert_eq!((shares.as_object().unwrap().len(), &shares["_others"]), (4, &json!(47)));
     }
 }
