@@ -19,8 +19,9 @@ use sluicegate_contract::Version;
 use sluicegate_lake::disk::Disk;
 use sluicegate_lake::memory::Memory;
 use sluicegate_lake::{
-    Ambient, Body, Dataset, Expected, RawId, Requests, Source, Store, System, keys, list_all,
+    Ambient, Body, Dataset, Expected, RawId, Requests, Source, Store, System, Usage, keys, list_all,
 };
+use sluicegate_runtime::cost::Meter;
 use sluicegate_runtime::{StageMessage, Summary, outgoing};
 use sluicegate_table::{Proposal, View, current_contract};
 use sluicegate_tests::{World, sqs_event};
@@ -53,7 +54,7 @@ async fn main() -> Result<(), Failure> {
     let cloud = Memory::default();
     let queue = |name: &str| Arc::new(cloud.queue(name)) as _;
     let mut world = World::over(cloud.clone(), lake.clone(), queue, seed);
-    world.stage.requests = requests;
+    world.stage.meter.requests = requests;
     let local = Local { world, folder, lake, dataset: dataset.parse()? };
     local.agree(contract.as_ref()).await?;
     for file in files {
@@ -96,10 +97,11 @@ impl Local {
         let World { stage, promote, .. } = &self.world;
         let message = StageMessage::fresh(self.dataset.clone(), source.clone(), raw_id.clone());
         let event = sqs_event(&[outgoing(&self.dataset, &message)?.body]);
-        stage.requests.take();
+        stage.meter.requests.take();
         let mut summary = Summary::new("stage", "local");
-        all_went_well(&stage.handle(event, &mut summary).await?, &summary)?;
-        let staging = stage.requests.take();
+        let answer = stage.handle(event, &mut summary).await?;
+        all_went_well(&answer, &summary, &stage.meter)?;
+        let staging = stage.meter.requests.take();
         let objects = list_all(&*self.lake, &keys::proposals(&self.dataset, &raw_id)).await?;
         let proposals = objects.iter().filter(|object| object.key.ends_with("/proposal.json"));
         let key = proposals.map(|object| object.key.as_str()).next_back().ok_or("no proposal")?;
@@ -109,10 +111,11 @@ impl Local {
         if !promotes {
             return Ok(line);
         }
-        stage.requests.take();
+        stage.meter.requests.take();
         let mut summary = Summary::new("promote", "local");
-        all_went_well(&promote.handle(event, &mut summary).await?, &summary)?;
-        line["requests"]["promote"] = json!(stage.requests.take());
+        let answer = promote.handle(event, &mut summary).await?;
+        all_went_well(&answer, &summary, &stage.meter)?;
+        line["requests"]["promote"] = json!(stage.meter.requests.take());
         let view = View::read(&*self.lake, &self.dataset).await?;
         let proposal: Proposal = serde_json::from_slice(&self.lake.get(key).await?.1)?;
         line["state"] = json!(view.ledger.records.get(&raw_id).map(|record| record.state));
@@ -123,9 +126,9 @@ impl Local {
     }
 }
 
-fn all_went_well(answer: &Value, summary: &Summary) -> Result<(), Failure> {
+fn all_went_well(answer: &Value, summary: &Summary, meter: &Meter) -> Result<(), Failure> {
     if *answer == json!({"batchItemFailures": []}) {
         return Ok(());
     }
-    Err(summary.line(System.now(), 0, &[].into()).into())
+    Err(summary.line(System.now(), &Usage::default(), &meter.prices).into())
 }

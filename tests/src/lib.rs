@@ -21,6 +21,7 @@ use sluicegate_lake::{Ambient, Dataset, Meta, Queue, Seeded, Store, keys};
 use sluicegate_land::Land;
 use sluicegate_promote::Promote;
 use sluicegate_replay::Replay;
+use sluicegate_runtime::cost::{Meter, Prices};
 use sluicegate_runtime::{HandlerError, Summary};
 use sluicegate_stage::{Scratch, Stage};
 use sluicegate_table::{Proposal, Record, View};
@@ -103,7 +104,11 @@ impl World {
             promote: queue("promote"),
             ambient: clocks[1].clone(),
             scratch: Scratch::new(scratch.path(), 1 << 30),
-            requests: cloud.requests().clone(),
+            meter: Meter {
+                requests: cloud.requests().clone(),
+                prices: Prices::built_in("us-east-1", "aarch64").unwrap(),
+                memory_mb: 1769,
+            },
         };
         let promote = Promote::new(store.clone(), clocks[2].clone());
         let replay = Replay { lake: store, stage_replay: queue("stage-replay") };

@@ -15,6 +15,7 @@ mod file;
 mod scratch;
 mod sink;
 mod source;
+mod tab;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -25,9 +26,8 @@ use serde_json::Value;
 use sluicegate_audit::{AuditError, ENGINE, History, Outcome, PastFile, Rules, Seen, read};
 use sluicegate_contract::{Contract, Reupload, Version};
 use sluicegate_lake::cas::{Creation, Writer};
-use sluicegate_lake::{
-    Ambient, Body, Dataset, Meta, Order, Queue, RawId, Requests, Store, StoreError, keys,
-};
+use sluicegate_lake::{Ambient, Body, Dataset, Meta, Order, Queue, RawId, Store, StoreError, keys};
+use sluicegate_runtime::cost::Meter;
 use sluicegate_runtime::{
     BatchResponse, Envelope, HandlerError, PromoteMessage, StageMessage, Summary, envelopes,
     outgoing,
@@ -37,11 +37,12 @@ use sluicegate_table::history::Past;
 use sluicegate_table::iceberg::manifest::DataFile;
 use sluicegate_table::preview::{Subject, preview};
 use sluicegate_table::report::Report;
-use sluicegate_table::{PartitionBy, Proposal, Receipt, current_contract, partition_by};
+use sluicegate_table::{PartitionBy, Proposal, current_contract, partition_by};
 
 use tokio::sync::mpsc;
 
 use crate::sink::{Closed, LocalFile};
+use crate::tab::Tab;
 
 pub use crate::scratch::Scratch;
 
@@ -55,18 +56,24 @@ pub struct Stage {
     pub ambient: Arc<dyn Ambient>,
     /// Where local files go.
     pub scratch: Scratch,
-    /// What `lake` counts its requests into, for receipts.
-    pub requests: Requests,
+    /// What `lake` and `promote` count into, for receipts.
+    pub meter: Meter,
 }
 
 /// What is left of an invocation's time when an audit is stopped: enough to say so, and to upload what a short one made.
 const MARGIN: SignedDuration = SignedDuration::from_secs(30);
 
-/// What is read once for all messages of an invocation.
-#[derive(Default)]
-struct Known {
+/// What there is once for all messages of an invocation.
+struct Shared<'a> {
     contracts: BTreeMap<Dataset, Option<Arc<(Contract, Version)>>>,
     pasts: Pasts,
+    tab: Tab<'a>,
+}
+
+/// Whether a message led to a proposal that this very attempt made.
+enum Staged {
+    Now,
+    Not,
 }
 
 type Pasts = BTreeMap<Dataset, Past>;
@@ -74,7 +81,8 @@ type Pasts = BTreeMap<Dataset, Past>;
 impl Stage {
     /// Handles one batch of stage messages.
     pub async fn handle(&self, event: Value, summary: &mut Summary) -> Result<Value, HandlerError> {
-        let mut known = Known::default();
+        let tab = Tab::open(&self.meter, self.ambient.now(), summary.init_ms());
+        let mut shared = Shared { contracts: BTreeMap::new(), pasts: Pasts::new(), tab };
         let mut response = BatchResponse::default();
         let mut messages = envelopes::<StageMessage>(event, &mut response, summary)?;
         // Whoever was put back most often comes first.
@@ -84,8 +92,13 @@ impl Stage {
                 response.put_back(&id, summary);
                 continue;
             }
-            if let Err(error) = self.message(message, &mut known, summary).await {
-                response.fail(&id, &error, summary);
+            match self.message(message, &mut shared, summary).await {
+                Ok(Staged::Now) => shared.tab.skip_bytes(self.ambient.now()),
+                Ok(Staged::Not) => shared.tab.skip(self.ambient.now()),
+                Err(error) => {
+                    shared.tab.skip(self.ambient.now());
+                    response.fail(&id, &error, summary);
+                }
             }
         }
         Ok(serde_json::to_value(response)?)
@@ -94,23 +107,24 @@ impl Stage {
     async fn message(
         &self,
         message: StageMessage,
-        known: &mut Known,
+        shared: &mut Shared<'_>,
         summary: &mut Summary,
-    ) -> Result<(), HandlerError> {
+    ) -> Result<Staged, HandlerError> {
         if message.hop > MAX_HOPS {
             let reason = format!("{} was handed on {} times: a loop", message.raw_id, message.hop);
             return Err(HandlerError::new(reason));
         }
-        let Some(contract) = self.contract(&message.dataset, known).await? else {
+        let Some(contract) = self.contract(&message.dataset, shared).await? else {
             // RAW-2: waiting. Its contract's landing sends this message again.
             summary.outcomes.files_waiting += 1;
-            return Ok(());
+            return Ok(Staged::Not);
         };
         let version = &contract.1;
         let order = Order { epoch: message.epoch, contract: version.sequence, engine: ENGINE };
-        let proposal = match self.proposed(&message.dataset, &message.raw_id, order).await? {
-            Some(proposal) => proposal,
-            None => self.propose(&message, &contract, order, known, summary).await?,
+        let found = self.proposed(&message.dataset, &message.raw_id, order).await?;
+        let (proposal, staged) = match found {
+            Some(proposal) => (proposal, Staged::Not),
+            None => self.propose(&message, &contract, order, shared, summary).await?,
         };
         let promote = PromoteMessage {
             v: 1,
@@ -120,15 +134,15 @@ impl Stage {
             order: proposal.order,
         };
         self.promote.send(&[outgoing(&promote.dataset, &promote)?]).await?;
-        Ok(())
+        Ok(staged)
     }
 
     async fn contract(
         &self,
         dataset: &Dataset,
-        known: &mut Known,
+        shared: &mut Shared<'_>,
     ) -> Result<Option<Arc<(Contract, Version)>>, HandlerError> {
-        if let Some(contract) = known.contracts.get(dataset) {
+        if let Some(contract) = shared.contracts.get(dataset) {
             return Ok(contract.clone());
         }
         let current = current_contract(&*self.lake, dataset)
@@ -141,7 +155,7 @@ impl Stage {
                 Some(Arc::new((contract, version)))
             }
         };
-        known.contracts.insert(dataset.clone(), contract.clone());
+        shared.contracts.insert(dataset.clone(), contract.clone());
         Ok(contract)
     }
 
@@ -164,12 +178,10 @@ impl Stage {
         message: &StageMessage,
         contract: &Arc<(Contract, Version)>,
         order: Order,
-        known: &mut Known,
+        shared: &mut Shared<'_>,
         summary: &mut Summary,
-    ) -> Result<Proposal, HandlerError> {
+    ) -> Result<(Proposal, Staged), HandlerError> {
         let StageMessage { dataset, source, raw_id, .. } = message;
-        let began = self.ambient.now();
-        let requests = self.requests.so_far();
         let key = keys::raw(dataset, source, raw_id);
         let folder = self.scratch.folder().map_err(|e| HandlerError::new(e.to_string()))?;
         let writer = Writer::new(&*self.lake, &*self.ambient);
@@ -185,7 +197,7 @@ impl Stage {
         let until = summary.deadline().map(|at| at - MARGIN);
         let (meta, seen, rest, rules) =
             self.audit(&key, raw_id, contract, folder.path(), until, &mut uploads).await?;
-        let history = self.history(message, &seen, &rules, &mut known.pasts).await?;
+        let history = self.history(message, &seen, &rules, &mut shared.pasts).await?;
         let audited =
             seen.judge(&rules, &history).map_err(|e| HandlerError::new(format!("{key}: {e}")))?;
         let coverage = audited.verdict.coverage();
@@ -208,6 +220,8 @@ impl Stage {
             self.show(&writer, dataset, raw_id, order, contract, &files).await?;
         }
         let staged_at = self.ambient.now();
+        let has_report = outcome != Outcome::Publish;
+        let receipt = shared.tab.receipt(staged_at, 1 + u64::from(has_report));
         let proposal = Proposal {
             v: Proposal::FORMAT,
             dataset: dataset.clone(),
@@ -227,13 +241,10 @@ impl Stage {
             broken: audited.broken,
             files,
             quarantine,
-            receipt: Receipt {
-                duration_ms: (staged_at.as_millisecond() - began.as_millisecond()).unsigned_abs(),
-                requests: spent(&requests, &self.requests.so_far()),
-            },
+            receipt,
             staged_at,
         };
-        if outcome != Outcome::Publish {
+        if has_report {
             let report = Report::of(&proposal, None, &self.lake.uri("")).html();
             // An attempt that was killed may have left one: it tells the same of the same bytes.
             writer.create(&keys::report(dataset, raw_id, order), report).await?;
@@ -248,12 +259,17 @@ impl Stage {
         summary.outcomes.bytes_written += proposal.files.iter().map(|f| f.bytes).sum::<u64>();
         summary.dataset(dataset, 1, coverage.rows_read);
         match created {
-            Creation::Made => Ok(proposal),
+            Creation::Made => {
+                summary.receipt(&proposal.receipt.cost_nano_usd);
+                Ok((proposal, Staged::Now))
+            }
             // Somebody else's attempt was first: theirs is the proposal, ours was for nothing.
-            Creation::Found(_) => self
-                .proposed(dataset, raw_id, order)
-                .await?
-                .ok_or_else(|| HandlerError::new(format!("{key} came and went"))),
+            Creation::Found(_) => {
+                let theirs = self.proposed(dataset, raw_id, order).await?;
+                let theirs =
+                    theirs.ok_or_else(|| HandlerError::new(format!("{key} came and went")))?;
+                Ok((theirs, Staged::Not))
+            }
         }
     }
 
@@ -413,11 +429,4 @@ fn remove(path: &std::path::Path) {
     if let Err(error) = std::fs::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "left in the scratch folder");
     }
-}
-
-/// The requests made between two counts.
-fn spent(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
-    let since = |kind: &String, count: u64| count - before.get(kind).copied().unwrap_or_default();
-    let spent = after.iter().map(|(kind, count)| (kind.clone(), since(kind, *count)));
-    spent.filter(|(_, count)| *count > 0).collect()
 }

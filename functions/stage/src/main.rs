@@ -21,6 +21,6 @@ async fn connect(cloud: &Cloud) -> Result<Stage, HandlerError> {
         promote: Arc::new(cloud.clients.queue(setting("SLUICEGATE_PROMOTE_QUEUE_URL")?)),
         ambient: cloud.ambient.clone(),
         scratch: Scratch::new(std::env::temp_dir(), megabytes << 20),
-        requests: cloud.clients.requests().clone(),
+        meter: cloud.meter.clone(),
     })
 }

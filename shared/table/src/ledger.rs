@@ -79,6 +79,12 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "is_zero")]
     pub barrier: u64,
     pub receipt: Receipt,
+    /// What its earlier stagings cost, in nano-dollars: a replay's receipt takes the place of theirs.
+    #[serde(default)]
+    pub spent_before: u64,
+    /// Size of the raw object.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -112,6 +118,8 @@ impl Record {
             decision: None,
             barrier: 0,
             receipt: proposal.receipt.clone(),
+            spent_before: 0,
+            bytes: proposal.bytes,
         }
     }
 
@@ -138,6 +146,11 @@ impl Record {
         };
         let (state, passed, files_of) = (State::Held, false, None);
         Self { state, passed, files_of, late, reason: Some(reason), ..self }
+    }
+
+    /// What all of its stagings cost, in nano-dollars.
+    pub fn spent(&self) -> u64 {
+        self.spent_before.saturating_add(self.receipt.cost_nano_usd.total())
     }
 
     /// Whether a decision on the proposal that it is now would change it.

@@ -170,6 +170,7 @@ fn brought_up(
                 late_rows: known.late_rows,
                 backfill: known.backfill,
                 published_at: known.published_at,
+                spent_before: known.spent(),
                 ..Record::of(proposal)
             };
             // What was held as late stays so, however often it is staged, until somebody releases it.

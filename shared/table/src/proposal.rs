@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sluicegate_contract::infer::Amendment;
 use sluicegate_contract::profile::Profile;
 use sluicegate_contract::{AuditResult, Outcome, Verdict};
-use sluicegate_lake::{Dataset, Order, RawId, Source};
+use sluicegate_lake::{Cost, Dataset, Order, RawId, Source, Usage};
 
 use crate::iceberg::manifest::DataFile;
 use crate::iceberg::schema::{PartitionField, PartitionSpec, Transform};
@@ -78,12 +78,14 @@ impl Proposal {
     }
 }
 
-/// What a staging attempt cost.
+/// What a staging attempt used and cost. Of what an invocation does once for several files, the first of them has it all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    pub duration_ms: u64,
-    /// Requests by kind, such as `s3:PutObject`.
-    pub requests: BTreeMap<String, u64>,
+    #[serde(flatten)]
+    pub used: Usage,
+    /// Nothing in a receipt of before there were prices.
+    #[serde(default)]
+    pub cost_nano_usd: Cost,
 }
 
 /// `staging/<dataset>/<raw id>/<order>/decision.json`

@@ -236,6 +236,8 @@ fn plan(now: &View, then: &View, number: i64) -> (Plan, Restored) {
                     backfill: record.backfill,
                     published_at: record.published_at,
                     barrier,
+                    // What was spent since then was spent.
+                    spent_before: record.spent().saturating_sub(was.receipt.cost_nano_usd.total()),
                     ..was.clone()
                 };
             }

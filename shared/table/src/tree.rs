@@ -39,6 +39,9 @@ pub struct PageRef {
     pub files: u64,
     pub rows: u64,
     pub bytes: u64,
+    /// What the stagings of its raw objects cost, in nano-dollars.
+    #[serde(default)]
+    pub cost: u64,
     /// Newest event, in microseconds since 1970, of what is published or superseded.
     pub newest_event: Option<i64>,
     /// The oldest, backfills left out; not known of pages that were written before it was kept.
@@ -133,6 +136,7 @@ impl Page {
             files: live().count() as u64,
             rows: live().map(|(_, e)| e.file.rows).sum(),
             bytes: live().map(|(_, e)| e.file.bytes).sum(),
+            cost: self.records.iter().map(Record::spent).sum(),
             newest_event: published().filter_map(|r| Some(r.event_range?.1)).max(),
             oldest_event: published()
                 .filter(|r| !r.backfill)
@@ -197,6 +201,7 @@ mod tests {
             files: 0,
             rows: 0,
             bytes: 0,
+            cost: 0,
             newest_event: None,
             oldest_event: None,
             partitions: BTreeSet::new(),

@@ -326,6 +326,7 @@ impl NewTree<'_> {
             ("total-equality-deletes", 0),
             ("sluicegate.published", state(State::Published)),
             ("sluicegate.held", state(State::Held)),
+            ("sluicegate.cost-nano-usd", root.sum(|page| page.cost)),
         ];
         let pairs = pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_string()));
         pairs.chain([("operation".to_owned(), operation.to_owned())]).collect()

@@ -295,10 +295,12 @@ impl Report {
     }
 
     fn cost(&self) -> Vec<Block> {
-        let Receipt { duration_ms, requests } = &self.receipt;
-        let spent = requests.iter().map(|(kind, count)| format!("{} {kind}", number(*count)));
-        let took = format!("{} ms", number(*duration_ms));
-        vec![Block::Lines(std::iter::once(took).chain(spent).collect())]
+        let Receipt { used, cost_nano_usd } = &self.receipt;
+        let spent = used.requests.iter();
+        let spent = spent.map(|(kind, count)| format!("{} {kind}", number(*count)));
+        let took = format!("{} ms", number(used.duration_ms));
+        let cost = format!("{:.6} dollars", cost_nano_usd.total() as f64 / 1e9);
+        vec![Block::Lines([cost, took].into_iter().chain(spent).collect())]
     }
 }
 
