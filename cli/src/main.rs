@@ -7,6 +7,7 @@
 mod changes;
 mod check;
 mod contract;
+mod cost;
 mod held;
 mod input;
 mod junit;
@@ -40,6 +41,16 @@ enum Command {
     Contract {
         #[command(subcommand)]
         command: contract::Command,
+    },
+    /// Show what a dataset's stagings cost, and what keeping it does
+    Cost {
+        dataset: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The lake bucket
+        #[arg(long, env = "SLUICEGATE_LAKE_BUCKET")]
+        lake: String,
     },
     /// Look at held files, and release or reject them
     Held {
@@ -84,6 +95,7 @@ async fn main() -> ExitCode {
         Command::Changes(arguments) => changes::run(&arguments).await,
         Command::Check(arguments) => check::run(&arguments),
         Command::Contract { command } => contract::run(command).await,
+        Command::Cost { dataset, json, lake } => cost::run(&dataset, json, &lake).await,
         Command::Held { command } => held::run(command).await,
         Command::Report(arguments) => held::report(&arguments).await,
         Command::Profile { dataset, json, lake } => profile::run(&dataset, json, &lake).await,
