@@ -10,7 +10,7 @@ PIP_FLAGS := --quiet --no-input
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help preflight setup demo test test-rust test-template test-contract test-audit test-e2e test-long sim fuzz lint-template sam-local bench example clean
+.PHONY: help preflight setup demo test test-rust test-template test-contract test-audit test-e2e test-long sim fuzz lint-template sam-local bench costs example clean
 
 help:
 	@echo 'make demo            the whole pipeline on this machine, with a month of real flights'
@@ -21,6 +21,7 @@ help:
 	@echo 'make lint-template   sam validate --lint and cfn-lint (installs sam, 342 MB)'
 	@echo 'make sam-local       the functions under sam local invoke, in a container'
 	@echo 'make bench           the tables of docs/benchmarks.md'
+	@echo 'make costs           the tables of docs/costs.md'
 	@echo 'make clean           removes what was built and downloaded'
 
 preflight:
@@ -120,6 +121,10 @@ bench: setup $(LOCAL)/bench.ready $(LOCAL)/flights.ready $(LOCAL)/pandera.ready
 $(LOCAL)/bench.ready: requirements/bench.txt $(LOCAL)/readers.ready
 	@$(READERS)/pip install $(PIP_FLAGS) --no-deps -r $<
 	@touch $@
+
+# The tables of docs/costs.md: requests as they are counted, prices as infra/prices.json says.
+costs:
+	@cargo run --locked --quiet -p sluicegate-tests --example costs
 
 # Rewrites the data of examples/ from their sources: the same bytes every time.
 example: $(LOCAL)/flights.ready
