@@ -32,7 +32,7 @@ const PROMOTE_MS: f64 = 5.0;
 const WAIT_MS: f64 = 30.0;
 const BYTES_A_MS: f64 = 85e3;
 /// Requests of a commit that wait for one another; all others go side by side.
-const PROMOTE_ROUNDS: f64 = 11.0;
+const PROMOTE_ROUNDS: u32 = 11;
 
 /// How files of one size arrive.
 struct Case {
@@ -105,7 +105,7 @@ async fn measure(case: &Case) -> Result<Group, Failure> {
     let ms = waits(&counted) + work;
     *stage = invocation(counted, ms, STAGE_MB);
     let (counted, _) = deliver(&world, "promote", &mut polls).await?;
-    *promote = invocation(counted, PROMOTE_ROUNDS * WAIT_MS + PROMOTE_MS, PROMOTE_MB);
+    *promote = invocation(counted, f64::from(PROMOTE_ROUNDS) * WAIT_MS + PROMOTE_MS, PROMOTE_MB);
     let [land, stage, promote] = used;
     let used = [land, stage, promote, ("Lambda's polling", polls)];
     Ok(Group { files, bytes: read, used })
@@ -151,7 +151,8 @@ fn waits(counted: &Usage) -> f64 {
 }
 
 fn invocation(counted: Usage, ms: f64, memory_mb: u64) -> Usage {
-    let duration_ms = ms.ceil() as u64;
+    let duration_ms = std::time::Duration::from_secs_f64(ms / 1000.0).as_micros().div_ceil(1000);
+    let duration_ms = u64::try_from(duration_ms).unwrap_or(u64::MAX);
     let mb_ms = duration_ms * memory_mb;
     Usage { duration_ms, mb_ms, invocations: 1, log_bytes: LOG_BYTES, ..counted }
 }
@@ -217,7 +218,7 @@ fn dollars_table(groups: &[Group], prices: &Prices) {
         let mb_ms = 10
             * (requests(land) * LAND_MB
                 + requests(stage) * STAGE_MB
-                + PROMOTE_ROUNDS as u64 * PROMOTE_MB);
+                + u64::from(PROMOTE_ROUNDS) * PROMOTE_MB);
         per_million(group, prices.cost(&Usage { mb_ms, ..Usage::default() }).total())
     };
     let each =

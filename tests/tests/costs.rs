@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde_json::{Value, json};
+use sluicegate_lake::memory::Fault;
 use sluicegate_lake::{Ambient, Cost, Outgoing, Queue, list_all};
 use sluicegate_runtime::{Summary, cost::LOG_BYTES};
 use sluicegate_table::Record;
@@ -216,6 +217,19 @@ async fn nothing_is_copied_twice() {
     let data: u64 =
         world.view(DATASET).await.files.values().map(|(_, entry)| entry.file.bytes).sum();
     assert_eq!(of(&format!("tables/{DATASET}/data/")), data);
+}
+
+#[tokio::test]
+async fn a_request_that_is_tried_again_is_on_the_receipt_twice() {
+    let world = world().await;
+    land(&world, 0..1).await;
+    world.lake.fail_next(Fault::Unavailable);
+    let (_, staged) = invoke(&world, "stage").await;
+    assert_eq!(staged["s3:PutObject"], 3);
+    invoke(&world, "promote").await;
+    let [record] = ledger(&world).await.try_into().unwrap();
+    assert_eq!(record.receipt.used.requests, staged);
+    assert_eq!(record.receipt.prices, world.stage.meter.prices.version());
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ impl<'a> Tab<'a> {
         let receipt = Receipt {
             cost_nano_usd: prices.cost(&used).since(&prices.cost(&self.told)),
             used: used.since(&self.told),
+            prices: prices.version(),
         };
         self.told = used;
         receipt

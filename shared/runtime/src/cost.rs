@@ -35,6 +35,7 @@ pub enum PriceError {
 /// The price list, as far as it is needed.
 #[derive(Deserialize)]
 struct List {
+    version: u32,
     regions: BTreeMap<String, serde_json::Value>,
 }
 
@@ -54,6 +55,7 @@ struct Price {
 /// The prices of one region and one architecture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prices {
+    version: u32,
     region: String,
     is_fallback: bool,
     gb_second: Price,
@@ -89,6 +91,7 @@ impl Prices {
             _ => "/lambda/compute_x86_64",
         };
         Ok(Self {
+            version: list.version,
             region: region.to_owned(),
             is_fallback,
             gb_second: price(compute)?,
@@ -106,6 +109,11 @@ impl Prices {
     /// The prices of the list that this was built with.
     pub fn built_in(region: &str, architecture: &str) -> Result<Self, PriceError> {
         Self::of(BUILT_IN, region, architecture)
+    }
+
+    /// The version of the list that they are from.
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     /// The region whose prices these are.

@@ -86,6 +86,9 @@ pub struct Receipt {
     /// Nothing in a receipt of before there were prices.
     #[serde(default)]
     pub cost_nano_usd: Cost,
+    /// Version of the price list; 0 where there was none.
+    #[serde(default)]
+    pub prices: u32,
 }
 
 /// `staging/<dataset>/<raw id>/<order>/decision.json`

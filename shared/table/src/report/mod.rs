@@ -295,7 +295,7 @@ impl Report {
     }
 
     fn cost(&self) -> Vec<Block> {
-        let Receipt { used, cost_nano_usd } = &self.receipt;
+        let Receipt { used, cost_nano_usd, .. } = &self.receipt;
         let spent = used.requests.iter();
         let spent = spent.map(|(kind, count)| format!("{} {kind}", number(*count)));
         let took = format!("{} ms", number(used.duration_ms));
