@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluicegate_lake::aws::Clients;
-use sluicegate_lake::{Ambient, Queue, System};
+use sluicegate_lake::{Ambient, Queue, System, Usage};
 use sluicegate_promote::Promote;
+use sluicegate_runtime::cost::Prices;
 use sluicegate_runtime::{Summary, setting};
 use sluicegate_tests::sqs_event;
 
@@ -27,6 +28,7 @@ async fn main() -> Result<(), Failure> {
     let queue = clients.queue(setting("SLUICEGATE_PROMOTE_QUEUE_URL")?);
     let lake = Arc::new(clients.bucket(setting("SLUICEGATE_LAKE_BUCKET")?));
     let promote = Promote::new(lake, Arc::new(System));
+    let prices = Prices::built_in("us-east-1", "arm64")?;
     let mut idle: u64 = 0;
     while idle < patience {
         let messages = queue.receive(Duration::from_secs(1)).await?;
@@ -47,7 +49,10 @@ async fn main() -> Result<(), Failure> {
             }
         }
         let now = System.now();
-        println!("{}", summary.line(now, now.as_millisecond() - began, &clients.requests().take()));
+        let duration_ms = u64::try_from(now.as_millisecond() - began)?;
+        let requests = clients.requests().take();
+        let used = Usage { duration_ms, requests, ..Usage::default() };
+        println!("{}", summary.line(now, &used, &prices));
     }
     Ok(())
 }

@@ -166,7 +166,7 @@ macro_rules! as_message {
         let read = envelopes::<$type>(event, &mut response, &mut summary).unwrap();
         match read.as_slice() {
             [one] => Ok(Some(serde_json::to_value(&one.message).unwrap())),
-            _ => Err(summary.line(jiff::Timestamp::UNIX_EPOCH, 0, &[].into())),
+            _ => Err(summary.outcomes.failures.to_string()),
         }
     }};
 }

@@ -35,6 +35,8 @@ pub enum Invariant {
     Late1,
     /// A record's rank never falls, no record is lost, and no decision on it.
     Ord1,
+    /// What was spent on a raw object stays spent: a record's receipts only grow, by the new staging's.
+    Cost1,
     /// The rows of the files are the rows of the published records.
     Sum1,
 }
@@ -48,6 +50,7 @@ impl fmt::Display for Invariant {
             Self::Pub4 => "PUB-4",
             Self::Late1 => "LATE-1",
             Self::Ord1 => "ORD-1",
+            Self::Cost1 => "COST-1",
             Self::Sum1 => "SUM-1",
         })
     }
@@ -129,6 +132,15 @@ pub fn check(view: &View, plan: &Plan, reupload: Reupload) -> Result<(), Violati
         };
         ensure(after.is_some_and(kept), Invariant::Ord1, || {
             format!("what was decided on {id} would be forgotten")
+        })?;
+    }
+    for after in plan.changed.iter().filter_map(|id| plan.ledger.records.get(id)) {
+        let before = view.ledger.records.get(&after.raw_id);
+        let is_staged_anew = before.is_none_or(|before| before.order < after.order);
+        let staged = if is_staged_anew { after.receipt.cost_nano_usd.total() } else { 0 };
+        let expected = before.map_or(0, Record::spent).saturating_add(staged);
+        ensure(after.spent() == expected, Invariant::Cost1, || {
+            format!("{}: {} nano-dollars, {expected} were spent", after.raw_id, after.spent())
         })?;
     }
     for change in plan.partitions.iter().filter(|c| c.change == Change::Restated) {
