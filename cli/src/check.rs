@@ -10,6 +10,7 @@ use serde::Serialize;
 use sluicegate_audit::{Accepted, Audit, BadRow, Outcome, RowFault, Rules, Sink, audit};
 use sluicegate_contract::{AuditResult, AuditState, Contract, RowFormat, Severity};
 use sluicegate_lake::{Ambient, System};
+use sluicegate_table::report::visible;
 
 use crate::out::say;
 use crate::{Failure, input, junit};
@@ -144,7 +145,7 @@ fn print(checked: &Checked) {
         say!("");
         for fault in &row.faults {
             let place = if fault.pointer.is_empty() { "the row" } else { &fault.pointer };
-            say!("  row {}: {place} {}: {}", row.row, fault.rule, fault.reason);
+            say!("  row {}: {place} {}: {}", row.row, fault.rule, visible(&fault.reason));
         }
         row.context.iter().for_each(|line| say!("    {line}"));
     }

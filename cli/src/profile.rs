@@ -8,6 +8,7 @@ use sluicegate_contract::profile::Profile;
 use sluicegate_lake::aws::Clients;
 use sluicegate_lake::{Dataset, Store};
 use sluicegate_table::history::Past;
+use sluicegate_table::report::visible;
 use sluicegate_table::{State, View, current_contract};
 
 use crate::Failure;
@@ -90,7 +91,7 @@ fn print(merged: &Merged) {
         let said = said.join(", ").escape_debug().to_string();
         say!(
             "{:<width$}  {:>12} {:>10} {distinct:>10}  {said}",
-            column.path,
+            visible(&column.path),
             column.values,
             column.nulls
         );

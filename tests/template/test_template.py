@@ -26,7 +26,9 @@ ORDER = "e0000000000-c00001-g00001"
 RAW = f"raw/flights/2013-01-01.csv/{RAW_ID}"
 CONTRACT, CONTRACT_POINTER = "contracts/flights/1.json", "contracts/flights/current.json"
 STAGING = f"staging/flights/{RAW_ID}/{ORDER}"
-PROPOSAL, REPORT, DECISION = (f"{STAGING}/{name}" for name in ("proposal.json", "report.html", "decision.json"))
+PROPOSAL, REPORT, DECISION, CLOSING = (
+    f"{STAGING}/{name}" for name in ("proposal.json", "report.html", "decision.json", "closed.json")
+)
 HELD_POINTER = f"{STAGING}/table/metadata/version-hint.text"
 QUARANTINE = f"quarantine/flights/{RAW_ID}/{ORDER}-0.rows"
 DATA = f"tables/flights/data/time_hour_day=2013-01-01/{RAW_ID}-1b4e28ba-0.parquet"
@@ -34,7 +36,7 @@ METADATA = "tables/flights/metadata/00001-1b4e28ba.metadata.json"
 MANIFEST = "tables/flights/metadata/snap-1-1b4e28ba.avro"
 POINTER = "tables/flights/metadata/version-hint.text"
 POINTERS = (POINTER, CONTRACT_POINTER)
-CREATED_ONCE = (RAW, CONTRACT, PROPOSAL, REPORT, DECISION, HELD_POINTER, QUARANTINE, DATA, METADATA, MANIFEST, "anything/added/later")
+CREATED_ONCE = (RAW, CONTRACT, PROPOSAL, REPORT, DECISION, CLOSING, HELD_POINTER, QUARANTINE, DATA, METADATA, MANIFEST, "anything/added/later")
 
 
 # ------------------------------------------------------------------------------------------------ reading a template
@@ -378,6 +380,7 @@ WRITERS = {
     PROPOSAL: {"stage"}, REPORT: {"stage"}, HELD_POINTER: {"stage"}, QUARANTINE: {"stage"}, DATA: {"stage"},
     # People alone decide.
     DECISION: set(),
+    CLOSING: set(),
     METADATA: {"promote"}, MANIFEST: {"promote"}, POINTER: {"promote"},
     # A star crosses slashes.
     "tables/flights/metadata/data/x": set(), "tables/flights/data/metadata/x": set(),
@@ -385,7 +388,7 @@ WRITERS = {
 }
 READERS = {
     RAW: {"land", "stage"}, CONTRACT: {"land", "stage", "promote"}, CONTRACT_POINTER: {"land", "stage", "promote"},
-    PROPOSAL: {"stage", "promote"}, DECISION: {"stage", "promote"}, QUARANTINE: {"stage"}, DATA: {"stage", "promote"},
+    PROPOSAL: {"stage", "promote"}, DECISION: {"stage", "promote"}, CLOSING: {"stage", "promote"}, QUARANTINE: {"stage"}, DATA: {"stage", "promote"},
     METADATA: {"promote", "replay", "stage"}, POINTER: {"promote", "replay", "stage"},
 }
 

@@ -68,8 +68,12 @@ impl Promote {
             }
             summary.outcomes.catalog_failures += u64::from(outcome.catalog_failed);
             for (group, error) in outcome.failed {
-                if matches!(error, CommitError::Violation(_)) {
-                    summary.outcomes.invariant_violations += 1;
+                match error {
+                    CommitError::Violation(_) => summary.outcomes.invariant_violations += 1,
+                    CommitError::Contended(attempts) => {
+                        summary.outcomes.commit_attempts += u64::from(attempts);
+                    }
+                    _ => {}
                 }
                 let error = HandlerError::new(format!("{dataset}: {error}"));
                 let failed = group.iter().filter_map(|w| ids.get(dataset)?.get(w)).flatten();

@@ -1,7 +1,8 @@
 //! The messages between functions. Each body carries a format version; a reader takes every version ever written:
 //! `tests/golden` has them.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use sluicegate_lake::{Dataset, NameError, Order, Outgoing, RawId, Source};
 
 /// Why a raw object is staged.
@@ -17,6 +18,7 @@ pub enum Reason {
 /// To stage: this raw object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageMessage {
+    #[serde(deserialize_with = "known")]
     pub v: u32,
     pub dataset: Dataset,
     pub source: Source,
@@ -38,6 +40,7 @@ impl StageMessage {
 /// To promote: this proposal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromoteMessage {
+    #[serde(deserialize_with = "known")]
     pub v: u32,
     pub dataset: Dataset,
     pub source: Source,
@@ -56,6 +59,14 @@ pub struct ReplayRequest {
     pub landed_from: Option<jiff::civil::Date>,
     /// The last day (UTC) of landing.
     pub landed_to: Option<jiff::civil::Date>,
+}
+
+/// A body's version, if it is one that can be read: what a later one means is not known.
+fn known<'de, D: Deserializer<'de>>(version: D) -> Result<u32, D::Error> {
+    match u32::deserialize(version)? {
+        1 => Ok(1),
+        other => Err(D::Error::custom(format_args!("version {other} is not known"))),
+    }
 }
 
 /// A message as it is sent, in its dataset's group.
@@ -85,6 +96,7 @@ mod tests {
             json!({"v": 1, "dataset": "../x", "source": "a", "raw_id": id, "epoch": 0, "reason": "fresh", "hop": 0}),
             json!({"v": 1, "dataset": "x", "source": "a/b", "raw_id": id, "epoch": 0, "reason": "fresh", "hop": 0}),
             json!({"v": 1, "dataset": "x", "source": "a", "raw_id": "../../y", "epoch": 0, "reason": "fresh", "hop": 0}),
+            json!({"v": 2, "dataset": "x", "source": "a", "raw_id": id, "epoch": 0, "reason": "fresh", "hop": 0}),
         ] {
             assert!(serde_json::from_value::<StageMessage>(bad).is_err());
         }

@@ -6,11 +6,10 @@
 use std::collections::BTreeMap;
 
 use sluicegate_contract::profile::Profile;
-use sluicegate_lake::{Dataset, Order, RawId, Source, Store, StoreError, keys};
+use sluicegate_lake::{Dataset, Order, RawId, Source, Store};
 
-use crate::commit::CommitError;
+use crate::commit::{CommitError, read_proposal};
 use crate::ledger::{Record, State};
-use crate::proposal::Proposal;
 use crate::view::View;
 
 /// Profiles that are kept.
@@ -72,16 +71,11 @@ impl Past {
         if let Some(known) = self.profiles.get(&of) {
             return Ok(known.clone());
         }
-        let key = keys::proposal(dataset, &of.0, of.1);
-        let profile = match store.get(&key).await {
-            Ok((_, bytes)) => {
-                let proposal: Proposal = serde_json::from_slice(&bytes)
-                    .map_err(|e| CommitError::Corrupt(format!("{key}: {e}")))?;
-                proposal.profile
-            }
-            // It may have been collected: a proposal is no part of the table.
-            Err(StoreError::Absent { .. }) => None,
-            Err(error) => return Err(error.into()),
+        let profile = match read_proposal(store, dataset, &of.0, of.1).await {
+            Ok(proposal) => proposal.profile,
+            // It is no part of the table, and nobody's fault that it is gone or of another format.
+            Err(CommitError::Poison { .. }) => None,
+            Err(error) => return Err(error),
         };
         // Wide ones are large: what a season of files needs is kept, no more.
         if self.profiles.len() >= KEPT {

@@ -136,7 +136,9 @@ pub fn check(view: &View, plan: &Plan, reupload: Reupload) -> Result<(), Violati
     }
     for after in plan.changed.iter().filter_map(|id| plan.ledger.records.get(id)) {
         let before = view.ledger.records.get(&after.raw_id);
-        let is_staged_anew = before.is_none_or(|before| before.order < after.order);
+        // A rollback restores a staging that was paid for already.
+        let is_staged_anew = before
+            .is_none_or(|before| before.order < after.order && after.barrier <= before.barrier);
         let staged = if is_staged_anew { after.receipt.cost_nano_usd.total() } else { 0 };
         let expected = before.map_or(0, Record::spent).saturating_add(staged);
         ensure(after.spent() == expected, Invariant::Cost1, || {

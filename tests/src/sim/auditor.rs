@@ -4,6 +4,7 @@
 //! the invariants. What it looks at again is only what was written or deleted since.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use sluicegate_contract::Outcome;
 use sluicegate_lake::memory::MemoryStore;
@@ -35,7 +36,7 @@ pub(super) struct Auditor {
     published: BTreeMap<i64, Published>,
     /// What a rollback took out, by its number.
     withdrawn: BTreeMap<RawId, u64>,
-    proposals: BTreeMap<(RawId, Order), Proposal>,
+    proposals: BTreeMap<(RawId, Order), Arc<Proposal>>,
     /// Data files that were seen to exist.
     there: BTreeSet<String>,
     pub(super) rollbacks: u64,
@@ -217,7 +218,20 @@ impl Auditor {
 
     /// LATE-1: what is decided of a source that is new is what the published files of earlier seconds say of it.
     async fn lateness(&mut self, world: &World, view: &View) -> Result<(), String> {
-        let known = self.last.as_ref().map(|last| last.ledger.records.clone()).unwrap_or_default();
+        let last = self.last.take();
+        let told = self.lateness_since(world, view, last.as_ref()).await;
+        self.last = last;
+        told
+    }
+
+    async fn lateness_since(
+        &mut self,
+        world: &World,
+        view: &View,
+        last: Option<&View>,
+    ) -> Result<(), String> {
+        let none = BTreeMap::new();
+        let known = last.map_or(&none, |last| &last.ledger.records);
         let was_decided = |r: &Record| known.get(&r.raw_id).is_some_and(|k| k.late.is_some());
         let is_known = |r: &Record| {
             known
@@ -361,7 +375,7 @@ impl Auditor {
         world: &World,
         id: &RawId,
         order: Order,
-    ) -> Result<Proposal, String> {
+    ) -> Result<Arc<Proposal>, String> {
         let at = (id.clone(), order);
         if let Some(known) = self.proposals.get(&at) {
             return Ok(known.clone());
@@ -371,6 +385,7 @@ impl Auditor {
         let mut proposal: Proposal =
             serde_json::from_slice(&bytes).map_err(|e| format!("{key}: {e}"))?;
         proposal.profile = None;
+        let proposal = Arc::new(proposal);
         self.proposals.insert(at, proposal.clone());
         Ok(proposal)
     }
