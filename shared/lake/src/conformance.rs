@@ -192,6 +192,8 @@ pub async fn queue_delivers(queue: &dyn Queue) {
     let messages: Vec<_> =
         sent.iter().map(|b| Outgoing { body: b.clone(), group: "flights".into() }).collect();
     queue.send(&messages).await.unwrap();
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.waiting, depth.in_flight, depth.delayed), (sent.len() as u64, 0, 0));
     let mut got = BTreeSet::new();
     for _ in 0..50 {
         for message in queue.receive(Duration::from_secs(1)).await.unwrap() {
@@ -212,6 +214,8 @@ pub async fn queue_releases(queue: &dyn Queue) {
     let message = Outgoing { body: "again".into(), group: "flights".into() };
     queue.send(&[message]).await.unwrap();
     let first = queue.receive(Duration::from_secs(5)).await.unwrap().remove(0);
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.waiting, depth.in_flight), (0, 1));
     queue.release(&first.receipt, Duration::ZERO).await.unwrap();
     let second = queue.receive(Duration::from_secs(5)).await.unwrap().remove(0);
     assert_eq!((second.body.as_str(), second.receives), ("again", 2));

@@ -14,8 +14,8 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use crate::{
-    Ambient, Attributes, Body, ByteStream, CopySource, Expected, Meta, Outgoing, Page, Queue,
-    QueueError, Received, Seeded, Store, StoreError,
+    Ambient, Attributes, Body, ByteStream, CopySource, Depth, Expected, Meta, Outgoing, Page,
+    Queue, QueueError, Received, Seeded, Store, StoreError,
 };
 
 /// What can go wrong with one request.
@@ -224,6 +224,10 @@ impl Queue for FaultyQueue {
 
     async fn delete(&self, receipt: &str) -> Result<(), QueueError> {
         self.faulty.request("delete", true, || self.inner.delete(receipt)).await
+    }
+
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        self.faulty.request("depth", false, || self.inner.depth()).await
     }
 }
 

@@ -16,8 +16,8 @@ use sha2::{Digest, Sha256};
 
 use crate::store::must_be_absent;
 use crate::{
-    Attributes, Body, ByteStream, CopySource, ETag, Expected, Listed, Meta, Outgoing, Page, Queue,
-    QueueError, Received, Requests, Store, StoreError,
+    Attributes, Body, ByteStream, CopySource, Depth, ETag, Expected, Listed, Meta, Outgoing, Page,
+    Queue, QueueError, Received, Requests, Store, StoreError,
 };
 
 /// The pieces in which [`Store::read`] hands out bytes.
@@ -378,5 +378,14 @@ impl Queue for MemoryQueue {
         self.cloud.1.count("sqs", "DeleteMessage");
         self.cloud.lock().taken.remove(receipt);
         Ok(())
+    }
+
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        self.cloud.1.count("sqs", "GetQueueAttributes");
+        let state = self.cloud.lock();
+        let waiting = state.queues.get(&self.name).map_or(0, VecDeque::len) as u64;
+        let in_flight =
+            state.taken.values().filter(|(queue, _)| *queue == self.name).count() as u64;
+        Ok(Depth { waiting, in_flight, delayed: 0 })
     }
 }

@@ -26,6 +26,17 @@ pub struct Received {
     pub receives: u32,
 }
 
+/// How many messages a queue has. SQS counts approximately: a number may be some seconds old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// To be taken.
+    pub waiting: u64,
+    /// Taken, and neither deleted nor back.
+    pub in_flight: u64,
+    /// Sent, and not to be taken before a delay ends.
+    pub delayed: u64,
+}
+
 /// Why a queue did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -52,4 +63,7 @@ pub trait Queue: Send + Sync {
 
     /// Removes a message that was taken.
     async fn delete(&self, receipt: &str) -> Result<(), QueueError>;
+
+    /// How many messages it has.
+    async fn depth(&self) -> Result<Depth, QueueError>;
 }

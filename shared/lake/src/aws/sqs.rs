@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::{MessageSystemAttributeName, SendMessageBatchRequestEntry};
+use aws_sdk_sqs::types::{
+    MessageSystemAttributeName, QueueAttributeName, SendMessageBatchRequestEntry,
+};
 
 use super::error::queue;
-use crate::{Outgoing, Queue, QueueError, Received};
+use crate::{Depth, Outgoing, Queue, QueueError, Received};
 
 /// A queue of SQS.
 #[derive(Clone, Debug)]
@@ -119,6 +121,27 @@ impl Queue for Sqs {
     async fn delete(&self, receipt: &str) -> Result<(), QueueError> {
         let request = self.client.delete_message().queue_url(&self.url).receipt_handle(receipt);
         request.send().await.map(|_| ()).map_err(|e| queue(&e))
+    }
+
+    async fn depth(&self) -> Result<Depth, QueueError> {
+        use QueueAttributeName::{
+            ApproximateNumberOfMessages as Waiting, ApproximateNumberOfMessagesDelayed as Delayed,
+            ApproximateNumberOfMessagesNotVisible as InFlight,
+        };
+        let request = self.client.get_queue_attributes().queue_url(&self.url);
+        let request = request.set_attribute_names(Some(vec![Waiting, InFlight, Delayed]));
+        let answer = request.send().await.map_err(|e| queue(&e))?;
+        let count = |name| {
+            let value = answer.attributes().and_then(|all| all.get(&name));
+            value
+                .and_then(|count| count.parse().ok())
+                .ok_or_else(|| QueueError::Other { reason: format!("it does not say its {name}") })
+        };
+        Ok(Depth {
+            waiting: count(Waiting)?,
+            in_flight: count(InFlight)?,
+            delayed: count(Delayed)?,
+        })
     }
 }
 
