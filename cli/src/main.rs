@@ -8,6 +8,7 @@ mod changes;
 mod check;
 mod contract;
 mod cost;
+mod dlq;
 mod held;
 mod input;
 mod junit;
@@ -51,6 +52,11 @@ enum Command {
         /// The lake bucket
         #[arg(long, env = "SLUICEGATE_LAKE_BUCKET")]
         lake: String,
+    },
+    /// Look at messages that were given up, have them tried again, or drop them
+    Dlq {
+        #[command(subcommand)]
+        command: dlq::Command,
     },
     /// Look at held files, and release or reject them
     Held {
@@ -96,6 +102,7 @@ async fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Contract { command } => contract::run(command).await,
         Command::Cost { dataset, json, lake } => cost::run(&dataset, json, &lake).await,
+        Command::Dlq { command } => dlq::run(command).await,
         Command::Held { command } => held::run(command).await,
         Command::Report(arguments) => held::report(&arguments).await,
         Command::Profile { dataset, json, lake } => profile::run(&dataset, json, &lake).await,

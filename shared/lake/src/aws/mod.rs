@@ -14,7 +14,7 @@ mod sqs;
 use aws_config::{BehaviorVersion, SdkConfig};
 use aws_smithy_http_client::tls;
 
-use crate::Requests;
+use crate::{QueueError, Requests};
 #[cfg(feature = "glue")]
 pub use glue::Glue;
 pub use s3::{CopyCondition, CopyLimits, S3};
@@ -69,6 +69,19 @@ impl Clients {
     /// A queue, by its URL.
     pub fn queue(&self, url: impl Into<String>) -> Sqs {
         Sqs::new(self.sqs.clone(), url.into())
+    }
+
+    /// A queue of one's own account and region, by its name.
+    pub async fn queue_named(&self, name: &str) -> Result<Sqs, QueueError> {
+        let answer = self.sqs.get_queue_url().queue_name(name).send().await;
+        let answer = answer.map_err(|e| match error::queue(&e) {
+            QueueError::Other { reason } => {
+                QueueError::Other { reason: format!("{name}: {reason}") }
+            }
+            other => other,
+        })?;
+        let url = answer.queue_url.unwrap_or_default();
+        Ok(self.queue(url))
     }
 
     /// A queue, by its ARN; `None` if that is not one of a queue.
