@@ -80,16 +80,8 @@ enum Command {
         #[command(subcommand)]
         command: snapshot::Command,
     },
-    /// Show what has become of a dataset's files
-    Status {
-        dataset: String,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-        /// The lake bucket
-        #[arg(long, env = "SLUICEGATE_LAKE_BUCKET")]
-        lake: String,
-    },
+    /// Show what has become of a dataset's files, or of all datasets'
+    Status(status::Arguments),
 }
 
 /// What ended a command early.
@@ -107,7 +99,7 @@ async fn main() -> ExitCode {
         Command::Report(arguments) => held::report(&arguments).await,
         Command::Profile { dataset, json, lake } => profile::run(&dataset, json, &lake).await,
         Command::Snapshot { command } => snapshot::run(command).await,
-        Command::Status { dataset, json, lake } => status::run(&dataset, json, &lake).await,
+        Command::Status(arguments) => status::run(&arguments).await,
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("sluicegate: {error}");

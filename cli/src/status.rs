@@ -1,29 +1,118 @@
-//! `sluicegate status`: every raw object of a dataset and its state (RAW-2), from `raw/` and the ledger.
+//! `sluicegate status`: the state of a lake, dataset by dataset, or every raw object of one (RAW-2), from `raw/` and the ledgers.
+//!
+//! What is told of a dataset holds together: the table is read before the raw objects, so that one which lands in between
+//! is pending, and none is missed. Queues are told where the stack is known, and are approximate, as SQS counts. How old the
+//! oldest message is SQS does not say: the oldest file that is on its way is told instead. Watched, what cannot be read is said,
+//! and tried again.
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use clap::Args;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use sluicegate_contract::Freshness as Promise;
 use sluicegate_lake::aws::Clients;
-use sluicegate_lake::{Dataset, RawId, Source, Store, keys, list_all};
+use sluicegate_lake::{
+    Ambient, Dataset, Depth, Queue, RawId, Source, Store, System, keys, list_all,
+};
 use sluicegate_table::report::visible;
-use sluicegate_table::{Record, View, current_contract};
+use sluicegate_table::{Record, State, View, current_contract};
 
 use crate::Failure;
-use crate::out::say;
+use crate::dlq::{self, Work};
+use crate::out::{aligned, say};
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Every file of this dataset; a line for each dataset if absent
+    dataset: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Tell it again every two seconds
+    #[arg(long)]
+    watch: bool,
+    /// Watch for so many seconds; until Ctrl-C if absent
+    #[arg(long = "for", value_name = "SECONDS", requires = "watch")]
+    seconds: Option<u64>,
+    /// The stack, whose queues are told too
+    #[arg(long, env = "SLUICEGATE_STACK")]
+    stack: Option<String>,
+    /// The lake bucket
+    #[arg(long, env = "SLUICEGATE_LAKE_BUCKET")]
+    lake: String,
+}
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Files that are listed one by one while somebody watches: more would not fit a screen.
+const WATCHED: usize = 10;
+
+#[derive(Serialize)]
+struct Lake {
+    datasets: Vec<Summary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queues: Option<Queues>,
+}
 
 #[derive(Serialize)]
 struct Status {
+    #[serde(flatten)]
+    summary: Summary,
+    rows: Rows,
+    /// Accepted rows of the files in each state.
+    rows_by_state: BTreeMap<&'static str, u64>,
+    raw: Vec<Raw>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queues: Option<Queues>,
+}
+
+/// A dataset in a line.
+#[derive(Debug, PartialEq, Serialize)]
+struct Summary {
     dataset: Dataset,
     contract: Option<String>,
     snapshot: Option<Snapshot>,
     states: BTreeMap<&'static str, u64>,
-    rows: Rows,
-    raw: Vec<Raw>,
+    freshness: Option<Freshness>,
+    /// When the oldest file landed that is on its way.
+    oldest_pending: Option<Timestamp>,
+    /// What all stagings that the ledger knows of cost.
+    cost_nano_usd: u64,
 }
 
-#[derive(Serialize)]
+/// How old the newest published event is, beside what the contract promises.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Freshness {
+    newest_event: Timestamp,
+    age_seconds: i64,
+    warn_after_seconds: Option<i64>,
+    error_after_seconds: Option<i64>,
+    /// `None` where nothing is promised.
+    state: Option<&'static str>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Queues {
+    /// By name, without the stack's.
+    depths: BTreeMap<&'static str, Messages>,
+    /// Why they are not all told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unread: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct Messages {
+    waiting: u64,
+    in_flight: u64,
+    delayed: u64,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
 struct Snapshot {
     id: i64,
     number: i64,
@@ -58,22 +147,182 @@ struct Raw {
 const STATES: [&str; 7] =
     ["waiting", "pending", "published", "held", "rejected", "superseded", "withdrawn"];
 
-pub(crate) async fn run(dataset: &str, json: bool, lake: &str) -> Result<ExitCode, Failure> {
-    let dataset: Dataset = dataset.parse()?;
-    let store = Clients::from_env().await.bucket(lake);
-    let status = read(&store, dataset).await?;
-    if json {
-        say!("{}", serde_json::to_string(&status)?);
-    } else {
-        print(&status);
+pub(crate) async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let clients = Clients::from_env().await;
+    if !arguments.watch {
+        tell(&clients, arguments).await?;
+        return Ok(ExitCode::SUCCESS);
     }
-    Ok(ExitCode::SUCCESS)
+    let mut looks = arguments.seconds.map(|seconds| seconds / PAUSE.as_secs());
+    loop {
+        if let Err(error) = tell(&clients, arguments).await {
+            say!("it cannot be read now: {error}");
+        }
+        match &mut looks {
+            Some(0) => return Ok(ExitCode::SUCCESS),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
-async fn read(store: &dyn Store, dataset: Dataset) -> Result<Status, Failure> {
+async fn tell(clients: &Clients, arguments: &Arguments) -> Result<(), Failure> {
+    let Arguments { dataset, json, watch, stack, lake, .. } = arguments;
+    let (store, now) = (clients.bucket(lake), System.now());
+    let queues = match stack {
+        Some(stack) => Some(queues(clients, stack).await),
+        None => None,
+    };
+    // The whole picture is there before the old one goes.
+    let clear = || {
+        if *watch && !*json && io::stdout().is_terminal() {
+            say!("\u{1b}[2J\u{1b}[H{now:.0}");
+        }
+    };
+    if let Some(dataset) = dataset {
+        let status = Status { queues, ..read(&store, dataset.parse()?, now).await? };
+        clear();
+        match json {
+            true => say!("{}", serde_json::to_string(&status)?),
+            false => print(&status, now, if *watch { WATCHED } else { usize::MAX }),
+        }
+    } else {
+        let lake = Lake { datasets: overview(&store, now).await?, queues };
+        clear();
+        match json {
+            true => say!("{}", serde_json::to_string(&lake)?),
+            false => print_lake(&lake, now),
+        }
+    }
+    Ok(())
+}
+
+async fn queues(clients: &Clients, stack: &str) -> Queues {
+    let work = Work::ALL.into_iter().filter_map(Work::queue);
+    let mut queues = Queues { depths: BTreeMap::new(), unread: None };
+    for name in work.chain(Work::ALL.into_iter().map(Work::dead)) {
+        let depth = match dlq::named(clients, stack, name).await {
+            Ok(queue) => queue.depth().await,
+            Err(error) => Err(error),
+        };
+        match depth {
+            Ok(Depth { waiting, in_flight, delayed }) => {
+                queues.depths.insert(name, Messages { waiting, in_flight, delayed });
+            }
+            Err(error) => {
+                queues.unread = Some(error.to_string());
+                break;
+            }
+        }
+    }
+    queues
+}
+
+/// Every dataset that has a contract, or raw objects that wait for one.
+async fn overview(store: &dyn Store, now: Timestamp) -> Result<Vec<Summary>, Failure> {
+    let contracts = list_all(store, keys::CONTRACTS).await?;
+    let mut views = BTreeMap::new();
+    for dataset in contracts.iter().filter_map(|o| keys::parse_contract_pointer(&o.key)) {
+        let contract = current_contract(store, &dataset).await?.map(|(_, version)| version);
+        let view = View::open(store, &dataset).await?;
+        views.insert(dataset, (contract, view, Vec::new()));
+    }
+    for object in list_all(store, keys::RAW).await? {
+        if let Some((dataset, _, raw_id)) = keys::parse_raw(&object.key) {
+            views.entry(dataset).or_default().2.push(raw_id);
+        }
+    }
+    let mut summaries = Vec::new();
+    for (dataset, (contract, mut view, raw_ids)) in views {
+        // Records are read only where they tell which raw objects are on their way.
+        if raw_ids.len() as u64 > view.root.sum(recorded_in) {
+            view = view.whole(store, &dataset).await?;
+        }
+        let promise = contract.as_ref().and_then(|v| v.contract().ok()).map(|c| c.freshness);
+        let version = contract.map(|version| version.version);
+        summaries.push(summary(dataset, version, promise, &view, &raw_ids, now));
+    }
+    Ok(summaries)
+}
+
+fn recorded_in(page: &sluicegate_table::tree::PageRef) -> u64 {
+    page.states.values().sum()
+}
+
+fn summary(
+    dataset: Dataset,
+    contract: Option<String>,
+    promise: Option<Promise>,
+    view: &View,
+    raw_ids: &[RawId],
+    now: Timestamp,
+) -> Summary {
+    let mut states: BTreeMap<_, u64> = STATES.iter().map(|state| (*state, 0)).collect();
+    for (state, count) in view.root.pages.iter().flat_map(|page| &page.states) {
+        *states.entry(State::word(*state)).or_default() += count;
+    }
+    let unrecorded = (raw_ids.len() as u64).saturating_sub(view.root.sum(recorded_in));
+    let without_record = if contract.is_some() { "pending" } else { "waiting" };
+    states.insert(without_record, unrecorded);
+    let pending = raw_ids.iter().filter(|id| !view.ledger.records.contains_key(*id));
+    let oldest_pending = (unrecorded > 0).then(|| pending.map(RawId::landed_at).min()).flatten();
+    let snapshot = view.metadata.as_ref().and_then(|m| m.current_snapshot()).map(|s| Snapshot {
+        id: s.snapshot_id,
+        number: s.sequence_number,
+        published_at: Timestamp::from_millisecond(s.timestamp_ms).unwrap_or_default(),
+        rows: view.root.sum(|page| page.rows),
+        files: view.root.sum(|page| page.files),
+    });
+    let newest = view.root.pages.iter().filter_map(|page| page.newest_event).max();
+    let newest = newest.and_then(|micros| Timestamp::from_microsecond(micros).ok());
+    let freshness = newest.map(|newest| Freshness::of(newest, promise.unwrap_or_default(), now));
+    let cost_nano_usd = view.root.sum(|page| page.cost);
+    Summary { dataset, contract, snapshot, states, freshness, oldest_pending, cost_nano_usd }
+}
+
+impl Freshness {
+    fn of(newest_event: Timestamp, promise: Promise, now: Timestamp) -> Self {
+        let age = now.duration_since(newest_event);
+        let Promise { warn_after, error_after } = promise;
+        let state = match (error_after, warn_after) {
+            (Some(limit), _) if age > limit => Some("error"),
+            (_, Some(limit)) if age > limit => Some("warn"),
+            (None, None) => None,
+            _ => Some("fresh"),
+        };
+        let seconds = |after: Option<SignedDuration>| after.map(|a| a.as_secs());
+        Self {
+            newest_event,
+            age_seconds: age.as_secs(),
+            warn_after_seconds: seconds(warn_after),
+            error_after_seconds: seconds(error_after),
+            state,
+        }
+    }
+
+    fn said(&self) -> String {
+        let Self { age_seconds, warn_after_seconds, error_after_seconds, state, .. } = self;
+        let age = match age_seconds {
+            ..0 => format!("{} ahead", span(-age_seconds)),
+            _ => format!("{} old", span(*age_seconds)),
+        };
+        let promised = |after: &Option<i64>| after.map(span).unwrap_or_default();
+        match state {
+            Some("error") => {
+                format!("{age}: too old, the promise is {}", promised(error_after_seconds))
+            }
+            Some("warn") => format!("{age}: a warning, after {}", promised(warn_after_seconds)),
+            Some(_) => format!("{age}: as promised"),
+            None => age,
+        }
+    }
+}
+
+async fn read(store: &dyn Store, dataset: Dataset, now: Timestamp) -> Result<Status, Failure> {
     // The table before the raw objects: one that lands in between is pending, and none is missed.
     let view = View::read(store, &dataset).await?;
-    let contract = current_contract(store, &dataset).await?.map(|(_, version)| version.version);
+    let contract = current_contract(store, &dataset).await?.map(|(_, version)| version);
     let listed = list_all(store, &keys::raw_of_dataset(&dataset)).await?;
     let without_record = if contract.is_some() { "pending" } else { "waiting" };
     let mut raw: Vec<Raw> = listed
@@ -96,24 +345,21 @@ async fn read(store: &dyn Store, dataset: Dataset) -> Result<Status, Failure> {
         })
         .collect();
     raw.sort_by(|a, b| a.raw_id.cmp(&b.raw_id));
-    let mut states: BTreeMap<_, u64> = STATES.iter().map(|state| (*state, 0)).collect();
     let mut rows = Rows::default();
+    let mut rows_by_state = BTreeMap::new();
     for object in &raw {
-        *states.entry(object.state).or_default() += 1;
+        *rows_by_state.entry(object.state).or_default() += object.rows;
         if object.state == "published" {
             rows.published += object.rows;
             rows.quarantined += object.quarantined;
             rows.late += object.late_rows;
         }
     }
-    let snapshot = view.metadata.as_ref().and_then(|m| m.current_snapshot()).map(|s| Snapshot {
-        id: s.snapshot_id,
-        number: s.sequence_number,
-        published_at: Timestamp::from_millisecond(s.timestamp_ms).unwrap_or_default(),
-        rows: view.files.values().map(|(_, e)| e.file.rows).sum(),
-        files: view.files.len() as u64,
-    });
-    Ok(Status { dataset, contract, snapshot, states, rows, raw })
+    let raw_ids: Vec<RawId> = raw.iter().map(|object| object.raw_id.clone()).collect();
+    let promise = contract.as_ref().and_then(|v| v.contract().ok()).map(|c| c.freshness);
+    let version = contract.map(|version| version.version);
+    let summary = summary(dataset, version, promise, &view, &raw_ids, now);
+    Ok(Status { summary, rows, rows_by_state, raw, queues: None })
 }
 
 fn recorded(record: &Record) -> Raw {
@@ -131,35 +377,162 @@ fn recorded(record: &Record) -> Raw {
     }
 }
 
-fn print(status: &Status) {
-    let contract = status.contract.as_deref().unwrap_or("none: files wait until one lands");
-    say!("{}  contract {contract}", status.dataset);
-    match &status.snapshot {
+fn print(status: &Status, now: Timestamp, most: usize) {
+    let Status { summary, rows, rows_by_state, raw, queues } = status;
+    let contract = summary.contract.as_deref().unwrap_or("none: files wait until one lands");
+    say!("{}  contract {contract}", summary.dataset);
+    match &summary.snapshot {
         Some(s) => {
-            say!(
-                "snapshot {} of {}: {} rows in {} files",
-                s.number,
-                s.published_at,
-                s.rows,
-                s.files
-            );
+            let (number, at, ago) = (s.number, s.published_at, since(s.published_at, now));
+            say!("snapshot {number} of {at}, {ago} ago: {} rows in {} files", s.rows, s.files);
         }
         None => say!("nothing published yet"),
     }
-    let shown = STATES.iter().filter_map(|s| status.states.get_key_value(s));
-    let shown =
-        shown.filter(|(_, count)| **count > 0).map(|(state, count)| format!("{count} {state}"));
+    let shown = STATES.iter().filter_map(|state| summary.states.get_key_value(state));
+    let shown = shown.filter(|(_, count)| **count > 0).map(|(state, count)| {
+        match rows_by_state.get(state).filter(|rows| **rows > 0) {
+            Some(rows) => format!("{count} {state} ({rows} rows)"),
+            None => format!("{count} {state}"),
+        }
+    });
     say!("raw objects: {}", shown.collect::<Vec<_>>().join(", "));
-    say!(
-        "rows: {} published, {} quarantined, {} late",
-        status.rows.published,
-        status.rows.quarantined,
-        status.rows.late
-    );
-    for raw in status.raw.iter().filter(|r| !matches!(r.state, "published" | "superseded")) {
+    let Rows { published, quarantined, late } = rows;
+    say!("rows: {published} published, {quarantined} quarantined, {late} late");
+    if let Some(freshness) = &summary.freshness {
+        say!("newest event: {}, {}", freshness.newest_event, freshness.said());
+    }
+    if let Some(at) = summary.oldest_pending {
+        say!("on its way: since {at}, {}", since(at, now));
+    }
+    say!("staged for {}", dollars(summary.cost_nano_usd));
+    let listed = || raw.iter().filter(|r| !matches!(r.state, "published" | "superseded"));
+    for raw in listed().take(most) {
         let reason = raw.reason.as_deref().unwrap_or_default();
         let source = raw.source.inbox_key().unwrap_or_else(|| raw.source.to_string());
         let (source, reason) = (visible(&source), visible(reason));
         say!("  {:<10} {source}  {}  {reason}", raw.state, raw.raw_id);
+    }
+    match listed().count().saturating_sub(most) {
+        0 => {}
+        more => say!("  … and {more} more"),
+    }
+    print_queues(queues.as_ref());
+}
+
+fn print_lake(lake: &Lake, now: Timestamp) {
+    if lake.datasets.is_empty() {
+        say!("nothing has landed");
+    } else {
+        let head = ["dataset", "raw objects", "rows", "published", "newest event", "dollars"];
+        let rows = lake.datasets.iter().map(|dataset| line(dataset, now));
+        let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+        for line in aligned(&rows) {
+            say!("{line}");
+        }
+    }
+    print_queues(lake.queues.as_ref());
+}
+
+fn line(summary: &Summary, now: Timestamp) -> [String; 6] {
+    let shown = STATES.iter().filter_map(|state| summary.states.get_key_value(state));
+    let shown =
+        shown.filter(|(_, count)| **count > 0).map(|(state, count)| format!("{count} {state}"));
+    let mut files = shown.collect::<Vec<_>>().join(", ");
+    if let Some(at) = summary.oldest_pending {
+        files = format!("{files}, the oldest since {}", since(at, now));
+    }
+    let snapshot = summary.snapshot.as_ref();
+    [
+        summary.dataset.to_string(),
+        files,
+        snapshot.map_or(0, |s| s.rows).to_string(),
+        snapshot.map_or("never".to_owned(), |s| format!("{} ago", since(s.published_at, now))),
+        summary.freshness.as_ref().map(Freshness::said).unwrap_or_default(),
+        format!("{:.6}", summary.cost_nano_usd as f64 / 1e9),
+    ]
+}
+
+fn print_queues(queues: Option<&Queues>) {
+    let Some(queues) = queues else { return };
+    for work in Work::ALL {
+        let depth = |name: &str| queues.depths.get(name);
+        if let Some(Messages { waiting, in_flight, delayed }) = work.queue().and_then(depth) {
+            let name = work.word();
+            say!(
+                "queue {name}: {waiting} wait, {in_flight} are worked on or will be tried again, {delayed} delayed"
+            );
+        }
+    }
+    for work in Work::ALL {
+        if let Some(dead) = queues.depths.get(work.dead()).filter(|m| m.waiting + m.in_flight > 0) {
+            let (count, word) = (dead.waiting + dead.in_flight, work.word());
+            say!("given up: {count} of {word}; sluicegate dlq list {word}");
+        }
+    }
+    if let Some(why) = &queues.unread {
+        say!("queues cannot be read: {}", visible(why));
+    }
+}
+
+fn dollars(nano: u64) -> String {
+    format!("{:.6} dollars", nano as f64 / 1e9)
+}
+
+/// How long ago a moment was.
+pub(crate) fn since(at: Timestamp, now: Timestamp) -> String {
+    span(now.duration_since(at).as_secs().max(0))
+}
+
+/// Seconds as people say them, in the largest unit of which there are two.
+fn span(seconds: i64) -> String {
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_told_in_the_largest_unit_of_which_there_are_two() {
+        let told = [0, 119, 120, 7199, 7200, 172_799, 172_800].map(span);
+        assert_eq!(told, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 days"]);
+    }
+
+    #[test]
+    fn freshness_is_measured_against_the_promise() {
+        let newest: Timestamp = "2013-01-01T00:00:00Z".parse().unwrap();
+        let hours = |n: i64| Some(SignedDuration::from_hours(n));
+        let at = |age: i64, warn_after, error_after| {
+            let now = newest + SignedDuration::from_secs(age);
+            Freshness::of(newest, Promise { warn_after, error_after }, now)
+        };
+        assert_eq!(at(9 * 3600, None, None).state, None);
+        assert_eq!(at(3600, hours(1), hours(2)).said(), "60 min old: as promised");
+        assert_eq!(at(3601, hours(1), hours(2)).said(), "60 min old: a warning, after 60 min");
+        assert_eq!(at(7201, hours(1), hours(2)).said(), "2 h old: too old, the promise is 2 h");
+        assert_eq!(at(7201, None, hours(2)).state, Some("error"));
+        assert_eq!(at(-600, hours(1), None).said(), "10 min ahead: as promised");
+    }
+
+    #[test]
+    fn raw_objects_without_a_record_are_on_their_way_or_wait() {
+        let ids = ["20130102T030405Z", "20130101T030405Z"];
+        let ids = ids.map(|at| format!("{at}-0123456789abcdef0123456789abcdef").parse().unwrap());
+        let now: Timestamp = "2013-01-02T04:04:05Z".parse().unwrap();
+        let of = |contract: Option<&str>| {
+            let dataset = "flights".parse().unwrap();
+            summary(dataset, contract.map(str::to_owned), None, &View::default(), &ids, now)
+        };
+        let pending = of(Some("1.0.0"));
+        assert_eq!((pending.states["pending"], pending.states["waiting"]), (2, 0));
+        assert_eq!(pending.oldest_pending.unwrap().to_string(), "2013-01-01T03:04:05Z");
+        let files = "2 pending, the oldest since 25 h";
+        assert_eq!(line(&pending, now), ["flights", files, "0", "never", "", "0.000000"]);
+        assert_eq!(of(None).states["waiting"], 2);
     }
 }

@@ -27,6 +27,9 @@ pub const SEQUENCER: &str = "sluicegate-sequencer";
 /// Attribute of a raw object: the inbox key below its dataset in base64, where the source is only a hash of it.
 pub const INBOX_KEY: &str = "sluicegate-inbox-key";
 
+/// Where all raw objects lie, those of contracts too.
+pub const RAW: &str = "raw/";
+
 /// All versions of one source.
 pub fn raw_of_source(dataset: &Dataset, source: &Source) -> String {
     format!("raw/{dataset}/{source}/")
