@@ -16,6 +16,7 @@ mod out;
 mod profile;
 mod snapshot;
 mod status;
+mod why;
 
 use std::process::ExitCode;
 
@@ -82,6 +83,8 @@ enum Command {
     },
     /// Show what has become of a dataset's files, or of all datasets'
     Status(status::Arguments),
+    /// Tell one file's whole story, and what to do next
+    Why(why::Arguments),
 }
 
 /// What ended a command early.
@@ -99,6 +102,7 @@ async fn main() -> ExitCode {
         Command::Report(arguments) => held::report(&arguments).await,
         Command::Profile { dataset, json, lake } => profile::run(&dataset, json, &lake).await,
         Command::Snapshot { command } => snapshot::run(command).await,
+        Command::Why(arguments) => why::run(&arguments).await,
         Command::Status(arguments) => status::run(&arguments).await,
     };
     outcome.unwrap_or_else(|error| {
