@@ -165,10 +165,10 @@ impl Work {
 pub(crate) struct Letter {
     pub(crate) queue: &'static str,
     pub(crate) message_id: String,
-    pub(crate) dataset: Option<Dataset>,
+    dataset: Option<Dataset>,
     /// Its name in the inbox below its dataset.
-    pub(crate) file: Option<String>,
-    pub(crate) raw_id: Option<RawId>,
+    file: Option<String>,
+    raw_id: Option<RawId>,
     landed_at: Option<Timestamp>,
     pub(crate) reason: String,
     next: String,

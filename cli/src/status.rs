@@ -2,8 +2,8 @@
 //!
 //! What is told of a dataset holds together: the table is read before the raw objects, so that one which lands in between
 //! is pending, and none is missed. Queues are told where the stack is known, and are approximate, as SQS counts. How old the
-//! oldest message is SQS does not say: the oldest file that is on its way is told instead. Watched, what cannot be read is said,
-//! and tried again.
+//! oldest message is SQS does not say: the oldest file that is on its way is told instead. A contract that cannot be read hides nothing
+//! but itself, and a table of a lake only its dataset's; both are said. Watched, what else fails is said, and tried again.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
@@ -76,6 +76,9 @@ struct Status {
 struct Summary {
     dataset: Dataset,
     contract: Option<String>,
+    /// What of it cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
     snapshot: Option<Snapshot>,
     states: BTreeMap<&'static str, u64>,
     freshness: Option<Freshness>,
@@ -224,9 +227,12 @@ async fn overview(store: &dyn Store, now: Timestamp) -> Result<Vec<Summary>, Fai
     let contracts = list_all(store, keys::CONTRACTS).await?;
     let mut views = BTreeMap::new();
     for dataset in contracts.iter().filter_map(|o| keys::parse_contract_pointer(&o.key)) {
-        let contract = current_contract(store, &dataset).await?.map(|(_, version)| version);
-        let view = View::open(store, &dataset).await?;
-        views.insert(dataset, (contract, view, Vec::new()));
+        let mut terms = Terms::read(store, &dataset).await;
+        let view = View::open(store, &dataset).await.unwrap_or_else(|error| {
+            terms.trouble = Some(error.to_string());
+            View::default()
+        });
+        views.insert(dataset, (terms, view, Vec::new()));
     }
     for object in list_all(store, keys::RAW).await? {
         if let Some((dataset, _, raw_id)) = keys::parse_raw(&object.key) {
@@ -234,14 +240,12 @@ async fn overview(store: &dyn Store, now: Timestamp) -> Result<Vec<Summary>, Fai
         }
     }
     let mut summaries = Vec::new();
-    for (dataset, (contract, mut view, raw_ids)) in views {
+    for (dataset, (terms, mut view, raw_ids)) in views {
         // Records are read only where they tell which raw objects are on their way.
         if raw_ids.len() as u64 > view.root.sum(recorded_in) {
             view = view.whole(store, &dataset).await?;
         }
-        let promise = contract.as_ref().and_then(|v| v.contract().ok()).map(|c| c.freshness);
-        let version = contract.map(|version| version.version);
-        summaries.push(summary(dataset, version, promise, &view, &raw_ids, now));
+        summaries.push(summary(dataset, terms, &view, &raw_ids, now));
     }
     Ok(summaries)
 }
@@ -250,10 +254,37 @@ fn recorded_in(page: &sluicegate_table::tree::PageRef) -> u64 {
     page.states.values().sum()
 }
 
+/// What a status wants of a contract.
+#[derive(Default)]
+struct Terms {
+    version: Option<String>,
+    promise: Promise,
+    trouble: Option<String>,
+}
+
+impl Terms {
+    async fn read(store: &dyn Store, dataset: &Dataset) -> Self {
+        match current_contract(store, dataset).await {
+            Ok(None) => Self::default(),
+            Ok(Some((_, version))) => {
+                let promise = version.contract().map(|contract| contract.freshness);
+                let promise = promise.unwrap_or_default();
+                Self { version: Some(version.version), promise, trouble: None }
+            }
+            Err(error) => Self { trouble: Some(error.to_string()), ..Self::default() },
+        }
+    }
+
+    /// The state of what has no record.
+    fn without_record(&self) -> &'static str {
+        // Where the contract cannot be read, what has landed does not wait for one: its staging fails.
+        if self.version.is_some() || self.trouble.is_some() { "pending" } else { "waiting" }
+    }
+}
+
 fn summary(
     dataset: Dataset,
-    contract: Option<String>,
-    promise: Option<Promise>,
+    terms: Terms,
     view: &View,
     raw_ids: &[RawId],
     now: Timestamp,
@@ -263,8 +294,8 @@ fn summary(
         *states.entry(State::word(*state)).or_default() += count;
     }
     let unrecorded = (raw_ids.len() as u64).saturating_sub(view.root.sum(recorded_in));
-    let without_record = if contract.is_some() { "pending" } else { "waiting" };
-    states.insert(without_record, unrecorded);
+    states.insert(terms.without_record(), unrecorded);
+    let Terms { version: contract, promise, trouble } = terms;
     let pending = raw_ids.iter().filter(|id| !view.ledger.records.contains_key(*id));
     let oldest_pending = (unrecorded > 0).then(|| pending.map(RawId::landed_at).min()).flatten();
     let snapshot = view.metadata.as_ref().and_then(|m| m.current_snapshot()).map(|s| Snapshot {
@@ -276,9 +307,18 @@ fn summary(
     });
     let newest = view.root.pages.iter().filter_map(|page| page.newest_event).max();
     let newest = newest.and_then(|micros| Timestamp::from_microsecond(micros).ok());
-    let freshness = newest.map(|newest| Freshness::of(newest, promise.unwrap_or_default(), now));
+    let freshness = newest.map(|newest| Freshness::of(newest, promise, now));
     let cost_nano_usd = view.root.sum(|page| page.cost);
-    Summary { dataset, contract, snapshot, states, freshness, oldest_pending, cost_nano_usd }
+    Summary {
+        dataset,
+        contract,
+        trouble,
+        snapshot,
+        states,
+        freshness,
+        oldest_pending,
+        cost_nano_usd,
+    }
 }
 
 impl Freshness {
@@ -322,9 +362,9 @@ impl Freshness {
 async fn read(store: &dyn Store, dataset: Dataset, now: Timestamp) -> Result<Status, Failure> {
     // The table before the raw objects: one that lands in between is pending, and none is missed.
     let view = View::read(store, &dataset).await?;
-    let contract = current_contract(store, &dataset).await?.map(|(_, version)| version);
+    let terms = Terms::read(store, &dataset).await;
     let listed = list_all(store, &keys::raw_of_dataset(&dataset)).await?;
-    let without_record = if contract.is_some() { "pending" } else { "waiting" };
+    let without_record = terms.without_record();
     let mut raw: Vec<Raw> = listed
         .iter()
         .filter_map(|object| keys::parse_raw(&object.key))
@@ -356,9 +396,7 @@ async fn read(store: &dyn Store, dataset: Dataset, now: Timestamp) -> Result<Sta
         }
     }
     let raw_ids: Vec<RawId> = raw.iter().map(|object| object.raw_id.clone()).collect();
-    let promise = contract.as_ref().and_then(|v| v.contract().ok()).map(|c| c.freshness);
-    let version = contract.map(|version| version.version);
-    let summary = summary(dataset, version, promise, &view, &raw_ids, now);
+    let summary = summary(dataset, terms, &view, &raw_ids, now);
     Ok(Status { summary, rows, rows_by_state, raw, queues: None })
 }
 
@@ -379,7 +417,11 @@ fn recorded(record: &Record) -> Raw {
 
 fn print(status: &Status, now: Timestamp, most: usize) {
     let Status { summary, rows, rows_by_state, raw, queues } = status;
-    let contract = summary.contract.as_deref().unwrap_or("none: files wait until one lands");
+    let contract = match (&summary.contract, &summary.trouble) {
+        (Some(version), _) => version.clone(),
+        (None, Some(trouble)) => format!("cannot be read: {}", visible(trouble)),
+        (None, None) => "none: files wait until one lands".to_owned(),
+    };
     say!("{}  contract {contract}", summary.dataset);
     match &summary.snapshot {
         Some(s) => {
@@ -428,6 +470,11 @@ fn print_lake(lake: &Lake, now: Timestamp) {
         let rows: Vec<_> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
         for line in aligned(&rows) {
             say!("{line}");
+        }
+        for Summary { dataset, trouble, .. } in &lake.datasets {
+            if let Some(trouble) = trouble {
+                say!("{dataset} cannot be read: {}", visible(trouble));
+            }
         }
     }
     print_queues(lake.queues.as_ref());
@@ -525,8 +572,9 @@ mod tests {
         let ids = ids.map(|at| format!("{at}-0123456789abcdef0123456789abcdef").parse().unwrap());
         let now: Timestamp = "2013-01-02T04:04:05Z".parse().unwrap();
         let of = |contract: Option<&str>| {
-            let dataset = "flights".parse().unwrap();
-            summary(dataset, contract.map(str::to_owned), None, &View::default(), &ids, now)
+            let version = contract.map(str::to_owned);
+            let terms = Terms { version, ..Terms::default() };
+            summary("flights".parse().unwrap(), terms, &View::default(), &ids, now)
         };
         let pending = of(Some("1.0.0"));
         assert_eq!((pending.states["pending"], pending.states["waiting"]), (2, 0));

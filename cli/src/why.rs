@@ -207,7 +207,8 @@ async fn tell(
     // The table before the raw objects: what lands in between is pending.
     let records = held::versions(store, dataset, source).await?;
     let metadata = View::open(store, dataset).await?.metadata;
-    let contract = current_contract(store, dataset).await?.is_some();
+    // One that cannot be read is there: what waits for it is pending, and fails.
+    let contract = !matches!(current_contract(store, dataset).await, Ok(None));
     let mut listed = list_all(store, &keys::raw_of_source(dataset, source)).await?;
     listed.sort_by(|a, b| b.key.cmp(&a.key));
     let mut versions = Vec::new();
