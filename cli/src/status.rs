@@ -501,9 +501,13 @@ fn line(summary: &Summary, now: Timestamp) -> [String; 6] {
 
 fn print_queues(queues: Option<&Queues>) {
     let Some(queues) = queues else { return };
+    let busy = |depth: &&Messages| depth.waiting + depth.in_flight + depth.delayed > 0;
+    if queues.unread.is_none() && !queues.depths.values().any(|depth| busy(&depth)) {
+        say!("queues: all empty");
+    }
     for work in Work::ALL {
-        let depth = |name: &str| queues.depths.get(name);
-        if let Some(Messages { waiting, in_flight, delayed }) = work.queue().and_then(depth) {
+        let depth = work.queue().and_then(|name| queues.depths.get(name)).filter(busy);
+        if let Some(Messages { waiting, in_flight, delayed }) = depth {
             let name = work.word();
             say!(
                 "queue {name}: {waiting} wait, {in_flight} are worked on or will be tried again, {delayed} delayed"
@@ -511,7 +515,7 @@ fn print_queues(queues: Option<&Queues>) {
         }
     }
     for work in Work::ALL {
-        if let Some(dead) = queues.depths.get(work.dead()).filter(|m| m.waiting + m.in_flight > 0) {
+        if let Some(dead) = queues.depths.get(work.dead()).filter(busy) {
             let (count, word) = (dead.waiting + dead.in_flight, work.word());
             say!("given up: {count} of {word}; sluicegate dlq list {word}");
         }

@@ -462,7 +462,9 @@ fn print_version(version: &Version, now: Timestamp) {
     let last = events.iter().rfind(|event| event.at <= now).map(|event| since(event.at, now));
     let last = last.map(|since| format!(", nothing since {since}")).unwrap_or_default();
     say!("{}  {raw_id}  {bytes} bytes, {dollars:.6} dollars{last}", state.to_uppercase());
-    if let Some(reason) = reason {
+    // Mostly a verdict's own, which is told with it.
+    let told = |reason: &&String| stagings.iter().any(|s| s.headline.contains(reason.as_str()));
+    if let Some(reason) = reason.as_ref().filter(|reason| !told(reason)) {
         say!("  {}", visible(reason));
     }
     for Event { at, what, after_seconds } in events {

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import subprocess
 from typing import Any
 
 from conftest import ORDERS, orders
 
+from local import KEY_ID, REGION, SECRET
 from local.pipeline import Pipeline
 
 # `make test` takes fewer than the thousand that it was shown with.
@@ -23,6 +26,28 @@ def ran(pipeline: Pipeline, *arguments: str, code: int = 0) -> str:
 
 def lines(pipeline: Pipeline, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ran(pipeline, *arguments, "--json").splitlines()]
+
+
+def on_a_terminal(pipeline: Pipeline, *arguments: str) -> str:
+    """What a command writes where somebody watches: util-linux's `script` is not everywhere, a pseudo-terminal is."""
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run([str(pipeline.sluicegate), *arguments], env=environment(pipeline), stdout=theirs, timeout=30)
+        assert done.returncode == 0
+        return os.read(ours, 1 << 16).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def environment(pipeline: Pipeline) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": pipeline.endpoint,
+        "AWS_ACCESS_KEY_ID": KEY_ID,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": REGION,
+        "SLUICEGATE_LAKE_BUCKET": pipeline.stack.lake_bucket_name,
+    }
 
 
 def test_poison_messages_cost_only_themselves_and_are_redriven(pipeline: Pipeline, dataset: str) -> None:
@@ -130,6 +155,22 @@ def test_why_tells_a_files_whole_story(pipeline: Pipeline, dataset: str) -> None
     assert "is ignored" in pipeline.command("why", "No-Dataset/a.csv").stderr
 
 
+def test_why_tells_a_failing_audit_its_sample_and_what_was_decided(pipeline: Pipeline, dataset: str) -> None:
+    audited = f"{dataset}_audited"
+    terms = {**ORDERS["x-sluicegate"], "audits": [{"id": "once", "audit": "unique", "columns": ["id"]}]}
+    pipeline.upload_contract(audited, {**ORDERS, "x-sluicegate": terms})
+    pipeline.wait_contract(audited)
+    pipeline.upload(audited, "a.csv", orders(1, 3) + b"3,1,,2024-05-01T12:00:00Z\n")
+    [raw] = pipeline.wait(audited, lambda s: s.states["held"] == 1, "the file is held").raw
+    [audit] = json.loads(ran(pipeline, "why", raw.raw_id, "--json"))["versions"][0]["stagings"][0]["audits"]
+    assert (audit["id"], audit["state"]) == ("once", "failed") and "3" in "".join(audit["sample"])
+    assert "audit once: " in ran(pipeline, "why", raw.raw_id)
+    assert pipeline.command("held", "release", audited, raw.raw_id, "--why", "known twin").returncode == 0
+    pipeline.wait(audited, lambda s: s.states["published"] == 1, "the release is published")
+    [told] = json.loads(ran(pipeline, "why", f"{audited}/{raw.raw_id}", "--json"))["versions"]
+    assert [event["what"] for event in told["events"]][-2:] == ["released by ann: known twin", f"published by snapshot {told['snapshot']}"]
+
+
 def test_status_tells_of_the_whole_lake(pipeline: Pipeline, dataset: str) -> None:
     promised = f"{dataset}_promised"
     terms = {**ORDERS["x-sluicegate"], "freshness": {"warn_after": "PT1H", "error_after": "P1D"}}
@@ -151,5 +192,6 @@ def test_status_tells_of_the_whole_lake(pipeline: Pipeline, dataset: str) -> Non
     assert len(lake["queues"]["depths"]) == 9 and not any(sum(depth.values()) for depth in lake["queues"]["depths"].values())
     watched = ran(pipeline, "status", promised, "--watch", "--for", "2")
     assert watched.count("too old, the promise is 24 h") == 2 and "\x1b" not in watched
-    assert "1 published (3 rows)" in watched and "queue stage: 0 wait" in watched
+    assert "1 published (3 rows)" in watched and "queues: all empty" in watched
+    assert on_a_terminal(pipeline, "status", "--watch", "--for", "0").count("\x1b[2J\x1b[H") == 1
     assert "queues cannot be read" in pipeline.command("status", "--stack", "no-such-stack").stdout
