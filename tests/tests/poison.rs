@@ -83,7 +83,8 @@ fn is_spoilt(body: &str) -> bool {
 }
 
 #[tokio::test]
-async fn ten_poison_messages_among_a_thousand_cost_their_own_tries_and_come_back_when_the_cause_is_gone() {
+async fn ten_poison_messages_among_a_thousand_cost_their_own_tries_and_come_back_when_the_cause_is_gone()
+ {
     let (world, version) = spoilt_world().await;
     let deliveries = stage_all(&world).await;
     assert_eq!(deliveries.len(), 1000);
