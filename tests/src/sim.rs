@@ -49,12 +49,15 @@ pub struct Run {
     pub deleted: u64,
 }
 
+/// Something to put between a store and whoever asks it.
+pub type Wrap<S> = Box<dyn FnOnce(S) -> Arc<dyn Store>>;
+
 /// What stands between the pipeline and the lake: nothing, or a defect.
 pub struct Wraps {
     /// Between the faults and the lake.
-    pub inner: Box<dyn FnOnce(MemoryStore) -> Arc<dyn Store>>,
+    pub inner: Wrap<MemoryStore>,
     /// Between the pipeline and the faults.
-    pub outer: Box<dyn FnOnce(Arc<dyn Store>) -> Arc<dyn Store>>,
+    pub outer: Wrap<Arc<dyn Store>>,
     /// Whether a collection deletes whatever is old.
     pub collects_by_age: bool,
 }

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::Value;
+use sluicegate_lake::memory::MemoryStore;
 use sluicegate_lake::{
     Attributes, Body, ByteStream, CopySource, Expected, Listed, Meta, Page, Store, StoreError,
     list_all,
@@ -148,15 +149,18 @@ impl Bug {
     /// Where it stands: most of them between the faults and the lake.
     fn planted(self) -> Wraps {
         let mut wraps = Wraps::default();
-        let buggy = move |inner| Buggy { inner, bug: self, memory: Mutex::default() };
+        let buggy = move |inner, lake| Buggy { inner, lake, bug: self, memory: Mutex::default() };
         match self {
             Self::CollectionByAgeAlone => wraps.collects_by_age = true,
             Self::ConflictReadAsThere
             | Self::LostAcknowledgementReadAsLoss
             | Self::CleanupAfterALostRace => {
-                wraps.outer = Box::new(move |store| Arc::new(buggy(store)));
+                wraps.outer = Box::new(move |store| Arc::new(buggy(store, None)));
             }
-            _ => wraps.inner = Box::new(move |lake| Arc::new(buggy(Arc::new(lake)))),
+            _ => {
+                wraps.inner =
+                    Box::new(move |lake| Arc::new(buggy(Arc::new(lake.clone()), Some(lake))));
+            }
         }
         wraps
     }
@@ -173,6 +177,8 @@ struct Memory {
 
 struct Buggy {
     inner: Arc<dyn Store>,
+    /// What takes every write, where the defect stands before it.
+    lake: Option<MemoryStore>,
     bug: Bug,
     memory: Mutex<Memory>,
 }
@@ -293,8 +299,11 @@ impl Store for Buggy {
         if lost {
             return Ok(());
         }
-        if self.bug == Bug::CreateWithoutCondition && key.ends_with(".json") {
-            self.inner.delete(key).await?;
+        if let (Bug::CreateWithoutCondition, Some(lake), Body::Bytes(bytes)) =
+            (self.bug, &self.lake, &body)
+        {
+            lake.upload(key, bytes.clone());
+            return Ok(());
         }
         if self.bug == Bug::CleanupAfterALostRace && key.contains("/metadata/") {
             self.memory.lock().unwrap().keys.insert(key.to_owned());
