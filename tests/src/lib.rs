@@ -114,7 +114,13 @@ impl World {
             },
         };
         let promote = Promote::new(store.clone(), clocks[2].clone());
-        let replay = Replay { lake: store, stage_replay: queue("stage-replay") };
+        let replay = Replay {
+            lake: store,
+            stage_replay: queue("stage-replay"),
+            replay: queue("replay"),
+            ambient: ambient.clone(),
+            concurrency: 2,
+        };
         Self {
             cloud,
             inbox,
@@ -147,7 +153,7 @@ impl World {
         self.counts.lock().unwrap().violations
     }
 
-    /// A queue by its name: `stage`, `stage-replay`, `promote`.
+    /// A queue by its name: `stage`, `stage-replay`, `promote`, `replay`.
     pub fn queue(&self, name: &str) -> MemoryQueue {
         self.cloud.queue(name)
     }
@@ -175,7 +181,7 @@ impl World {
         let mut failed = Vec::new();
         loop {
             let mut moved = false;
-            for name in ["stage", "stage-replay", "promote"] {
+            for name in ["replay", "stage", "stage-replay", "promote"] {
                 for bodies in self.queue(name).drain().chunks(10) {
                     moved = true;
                     failed.extend(self.deliver(name, bodies).await);
@@ -193,6 +199,7 @@ impl World {
         let mut summary = Summary::new("test", "r");
         let answer = match queue {
             "promote" => self.promote.handle(event, &mut summary).await,
+            "replay" => self.replay.handle(event, &mut summary).await,
             _ => self.stage.handle(event, &mut summary).await,
         };
         let answer = answer.unwrap();

@@ -1,26 +1,50 @@
 //! **replay**: raw objects go through staging again, on a queue of their own.
 //!
-//! Invoked with `{"dataset": …, "raw_ids": […]}` or `{"dataset": …, "landed_from": …, "landed_to": …}` (days, UTC, both
-//! included), or with the same as a message of the replay queue. Every message it sends carries the number of the
-//! table's snapshot as its epoch, so that what is staged again outranks what was staged before; asking twice while no
-//! snapshot comes between stages nothing twice.
+//! | asked | it |
+//! |---|---|
+//! | `{"plan": true, "dataset": …}` and a [`Selection`] | plans: answers what it should cost, and sends nothing |
+//! | `{"run": PLAN, "dataset": …, "budget_nano_usd": …}` | carries a plan out, step by step, within the budget |
+//! | `{"dataset": …, "raw_ids": […]}` or `{"dataset": …, "landed_from": …, "landed_to": …}` | sends at once, without a budget |
 //!
-//! Nothing is sent unless everything that was asked for by id exists.
+//! Each as an invocation or as a message of the replay queue. Days are UTC, both included. Every message it sends carries the
+//! number of the table's snapshot as its epoch, so that what is staged again outranks what was staged before;
+//! asking twice while no snapshot comes between stages nothing twice. Nothing is sent unless everything that was asked for by
+//! id exists.
+//!
+//! A step of a plan sends some hundred messages while their queue is shallow, and a message to itself that comes later: the
+//! later, the longer nothing was sent or settled. After [`MAX_HOPS`] such steps in a row the plan stalls. Killed anywhere, its own
+//! message comes again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use sluicegate_lake::{Dataset, Queue, RawId, Source, Store, StoreError, keys, list_all};
+use sluicegate_lake::{Ambient, Dataset, Queue, RawId, Source, Store, StoreError, keys, list_all};
 use sluicegate_runtime::{
-    HandlerError, Reason, ReplayRequest, StageMessage, Summary, each, outgoing,
+    HandlerError, Reason, ReplayRequest, RunMessage, StageMessage, Summary, each, outgoing,
 };
+use sluicegate_table::replay::{
+    self, Plan, Progress, REST, ReplayError, RunState, STEP, Selection,
+};
+
+/// Steps in a row that move nothing, before a plan stalls. Below the sixteen at which Lambda takes a function that sends
+/// messages to itself for a loop.
+pub const MAX_HOPS: u32 = 12;
+
+/// Messages that wait in the queue at most, about, when a step has sent its own.
+const DEEP: usize = 1000;
 
 /// What replay works with.
 pub struct Replay {
     pub lake: Arc<dyn Store>,
     pub stage_replay: Arc<dyn Queue>,
+    /// Its own queue.
+    pub replay: Arc<dyn Queue>,
+    pub ambient: Arc<dyn Ambient>,
+    /// Raw objects that are staged again at the same time, as the stack is set.
+    pub concurrency: u32,
 }
 
 impl Replay {
@@ -28,14 +52,104 @@ impl Replay {
     pub async fn handle(&self, event: Value, summary: &mut Summary) -> Result<Value, HandlerError> {
         if event.get("Records").is_some() {
             return each(event, summary, async |request, summary| {
-                self.replay(request, summary).await.map(|_| ())
+                self.request(request, summary).await.map(|_| ())
             })
             .await;
         }
         summary.outcomes.messages += 1;
-        let request = serde_json::from_value(event)
-            .map_err(|e| HandlerError::new(format!("not a replay request: {e}")))?;
-        self.replay(request, summary).await
+        self.request(event, summary).await
+    }
+
+    async fn request(
+        &self,
+        mut request: Value,
+        summary: &mut Summary,
+    ) -> Result<Value, HandlerError> {
+        let malformed = |e| HandlerError::new(format!("not a replay request: {e}"));
+        if request.get("run").is_some() {
+            let message = serde_json::from_value(request).map_err(malformed)?;
+            return self.run(message, summary).await;
+        }
+        match request.as_object_mut().and_then(|fields| fields.remove("plan")) {
+            Some(Value::Bool(true)) => {
+                let selection = serde_json::from_value(request).map_err(malformed)?;
+                self.plan(selection).await
+            }
+            Some(other) => {
+                Err(HandlerError::new(format!("not a replay request: plan is {other}, not true")))
+            }
+            None => {
+                let request = serde_json::from_value(request).map_err(malformed)?;
+                self.replay(request, summary).await
+            }
+        }
+    }
+
+    async fn plan(&self, selection: Selection) -> Result<Value, HandlerError> {
+        let plan = replay::plan(&*self.lake, &*self.ambient, selection, self.concurrency).await;
+        let plan = plan.map_err(failed)?;
+        Ok(json!({
+            "plan": plan.id,
+            "dataset": plan.selection.dataset,
+            "objects": plan.objects,
+            "bytes": plan.bytes,
+            "gb_seconds": plan.gb_seconds(),
+            "requests": plan.requests(),
+            "nano_usd": plan.cost(),
+            "minutes": plan.minutes(),
+        }))
+    }
+
+    /// One step of a plan.
+    async fn run(&self, message: RunMessage, summary: &mut Summary) -> Result<Value, HandlerError> {
+        let RunMessage { dataset, run, budget_nano_usd, partly, step, hop, .. } = message;
+        let (lake, ambient) = (&*self.lake, &*self.ambient);
+        let (plan, number) = match budget_nano_usd {
+            None => (replay::read_plan(lake, &dataset, &run).await.map_err(failed)?, step),
+            Some(budget) => {
+                let allowed = replay::authorize(lake, ambient, &dataset, &run, budget, partly);
+                let (plan, progress) = allowed.await.map_err(failed)?;
+                (plan, progress.step)
+            }
+        };
+        let depth = usize::try_from(self.stage_replay.depth().await?).unwrap_or(DEEP);
+        let room = DEEP.saturating_sub(depth).min(STEP);
+        let step = replay::advance(lake, ambient, &plan, number, room, hop >= MAX_HOPS).await;
+        let Some(step) = step.map_err(failed)? else {
+            return Ok(json!({"dataset": dataset, "plan": run, "sent": 0}));
+        };
+        let Progress { state, step: next, .. } = step.progress;
+        if state == RunState::Running {
+            let hop = if step.moved { 0 } else { hop + 1 };
+            let next = RunMessage { hop, ..RunMessage::new(dataset.clone(), run, next) };
+            self.replay.send_later(&outgoing(&dataset, &next)?, pause(hop)).await?;
+        }
+        if !replay::claim(lake, ambient, &plan, &step).await.map_err(failed)? {
+            return Ok(answer(&plan, &step.progress, 0));
+        }
+        let sent = step.objects.len();
+        if sent > 0 {
+            self.send(&plan, &step.objects).await?;
+            summary.outcomes.files_replayed += sent as u64;
+            summary.dataset(&dataset, sent as u64, 0);
+            replay::confirm(lake, ambient, &plan, &step).await.map_err(failed)?;
+        }
+        Ok(answer(&plan, &step.progress, sent))
+    }
+
+    async fn send(&self, plan: &Plan, objects: &[replay::Object]) -> Result<(), HandlerError> {
+        let dataset = &plan.selection.dataset;
+        let messages = objects.iter().map(|object| {
+            let (source, raw_id) = (object.source.clone(), object.raw_id.clone());
+            let fresh = StageMessage::fresh(dataset.clone(), source, raw_id);
+            let (epoch, plan) = (plan.epoch, Some(plan.id.clone()));
+            outgoing(
+                dataset,
+                &StageMessage { epoch, reason: Reason::Replay, hop: 1, plan, ..fresh },
+            )
+        });
+        let messages = messages.collect::<Result<Vec<_>, _>>()?;
+        Ok(self.stage_replay.send(&messages).await?)
     }
 
     async fn replay(
@@ -73,6 +187,27 @@ impl Replay {
     }
 }
 
+fn failed(error: ReplayError) -> HandlerError {
+    HandlerError::new(error.to_string())
+}
+
+/// How long a plan rests after so many steps in a row that moved nothing: what was sent last may take minutes to stage.
+fn pause(hop: u32) -> Duration {
+    Duration::from_secs(REST.saturating_mul(1 << hop.min(8)).min(900))
+}
+
+fn answer(plan: &Plan, progress: &Progress, sent: usize) -> Value {
+    json!({
+        "dataset": plan.selection.dataset,
+        "plan": plan.id,
+        "sent": sent,
+        "state": progress.state,
+        "budget_nano_usd": progress.budget,
+        "spent_nano_usd": progress.spent,
+        "reserved_nano_usd": progress.reserved,
+    })
+}
+
 /// The raw objects that a request asks for.
 fn select(
     request: &ReplayRequest,
@@ -106,6 +241,7 @@ fn select(
 mod tests {
     use super::*;
     use jiff::Timestamp;
+    use sluicegate_lake::Seeded;
     use sluicegate_lake::memory::Memory;
 
     fn raw_id(at: &str) -> RawId {
@@ -122,7 +258,13 @@ mod tests {
             let source = Source::of_inbox_key(&format!("{n}.csv")).unwrap();
             lake.upload(&keys::raw(&dataset, &source, id), "x");
         }
-        let replay = Replay { lake: Arc::new(lake), stage_replay: Arc::new(cloud.queue("replay")) };
+        let replay = Replay {
+            lake: Arc::new(lake),
+            stage_replay: Arc::new(cloud.queue("stage-replay")),
+            replay: Arc::new(cloud.queue("replay")),
+            ambient: Arc::new(Seeded::new(Timestamp::UNIX_EPOCH, 1)),
+            concurrency: 2,
+        };
         (cloud, replay, ids)
     }
 
@@ -139,7 +281,7 @@ mod tests {
         let answer = ask(&replay, days).await.unwrap();
         assert_eq!(answer, json!({"dataset": "flights", "sent": 2, "epoch": 12}));
         let sent: Vec<StageMessage> = cloud
-            .queue("replay")
+            .queue("stage-replay")
             .drain()
             .iter()
             .map(|b| serde_json::from_str(b).unwrap())
@@ -161,10 +303,15 @@ mod tests {
             json!({"dataset": "flights", "raw_ids": [ids[0], stranger]}),
             json!({"dataset": "flights", "raw_ids": [ids[0]], "landed_from": "2013-01-01", "landed_to": "2013-01-01"}),
             json!({"dataset": "Flights", "raw_ids": [ids[0]]}),
+            json!({"dataset": "flights", "plan": 1}),
+            json!({"dataset": "flights", "plan": true, "raw_id": ids[0]}),
+            json!({"dataset": "flights", "plan": true, "raw_ids": [ids[0], stranger]}),
+            json!({"dataset": "flights", "plan": true}),
+            json!({"dataset": "flights", "run": "e0000000001-0123456789ab"}),
             json!([]),
         ] {
             assert!(ask(&replay, bad.clone()).await.is_err(), "{bad}");
         }
-        assert_eq!(cloud.queue("replay").drain(), Vec::<String>::new());
+        assert_eq!(cloud.queue("stage-replay").drain(), Vec::<String>::new());
     }
 }

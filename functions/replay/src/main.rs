@@ -11,8 +11,14 @@ async fn main() -> Result<(), lambda_runtime::Error> {
 }
 
 async fn connect(cloud: &Cloud) -> Result<Replay, HandlerError> {
+    let concurrency = setting("SLUICEGATE_REPLAY_CONCURRENCY")?;
     Ok(Replay {
         lake: Arc::new(cloud.clients.bucket(setting("SLUICEGATE_LAKE_BUCKET")?)),
         stage_replay: Arc::new(cloud.clients.queue(setting("SLUICEGATE_STAGE_REPLAY_QUEUE_URL")?)),
+        replay: Arc::new(cloud.clients.queue(setting("SLUICEGATE_REPLAY_QUEUE_URL")?)),
+        ambient: cloud.ambient.clone(),
+        concurrency: concurrency.parse().map_err(|_| {
+            HandlerError::new(format!("SLUICEGATE_REPLAY_CONCURRENCY is {concurrency:?}"))
+        })?,
     })
 }

@@ -10,13 +10,15 @@
 //! staging/<dataset>/<raw id>/<order>/decision.json       people
 //! staging/<dataset>/<raw id>/<order>/closed.json         collection
 //! quarantine/<dataset>/<raw id>/<order>-<n>.rows .jsonl  stage
+//! replays/<dataset>/<plan id>/plan.json <n>.json         replay
+//! replays/<dataset>/<plan id>/progress.json              replay, people
 //! tables/<dataset>/data/<partition>/<raw id>-<attempt>-<n>.parquet   stage
 //! tables/<dataset>/metadata/…  version-hint.text         promote
 //! ```
 
 use uuid::Uuid;
 
-use crate::name::{Dataset, Order, RawId, Source};
+use crate::name::{Dataset, Order, PlanId, RawId, Source};
 
 /// The prefix of contract uploads in the inbox.
 pub const INBOX_CONTRACTS: &str = "_contracts/";
@@ -143,6 +145,31 @@ pub fn quarantine(
     format!("quarantine/{dataset}/{id}/{order}-{n}.{extension}")
 }
 
+/// Where the plans of a dataset's replays lie.
+pub fn replays(dataset: &Dataset) -> String {
+    format!("replays/{dataset}/")
+}
+
+/// What a replay is to do, and what that is expected to cost.
+pub fn replay_plan(dataset: &Dataset, plan: &PlanId) -> String {
+    format!("replays/{dataset}/{plan}/plan.json")
+}
+
+/// The plan of a key made by [`replay_plan`], or `None` for any other key.
+pub fn parse_replay_plan(key: &str) -> Option<PlanId> {
+    key.strip_suffix("/plan.json")?.rsplit('/').next()?.parse().ok()
+}
+
+/// The `n`th part of a plan's objects.
+pub fn replay_chunk(dataset: &Dataset, plan: &PlanId, n: u64) -> String {
+    format!("replays/{dataset}/{plan}/{n}.json")
+}
+
+/// How far a replay has come: with the pointers, the only object that is ever replaced.
+pub fn replay_progress(dataset: &Dataset, plan: &PlanId) -> String {
+    format!("replays/{dataset}/{plan}/progress.json")
+}
+
 /// Where a dataset's table begins.
 pub fn table(dataset: &Dataset) -> String {
     format!("tables/{dataset}")
@@ -217,6 +244,15 @@ mod tests {
         assert_eq!(parse_data_file(&key), Some((id, attempt, 12)));
         assert_eq!(parse_data_file(&key.replace(".parquet", "")), None);
         assert_eq!(parse_data_file("tables/flights/data/x/y-1.parquet"), None);
+    }
+
+    #[test]
+    fn only_a_plans_key_names_it() {
+        let dataset: Dataset = "flights".parse().unwrap();
+        let plan = PlanId::new(3, Uuid::from_u128(7));
+        assert_eq!(parse_replay_plan(&replay_plan(&dataset, &plan)), Some(plan.clone()));
+        assert_eq!(parse_replay_plan(&replay_progress(&dataset, &plan)), None);
+        assert_eq!(parse_replay_plan(&replay_chunk(&dataset, &plan, 0)), None);
     }
 
     #[test]

@@ -27,7 +27,7 @@ mod store;
 
 pub use ambient::{Ambient, Seeded, System};
 pub use meter::{Cost, Requests, Usage};
-pub use name::{Dataset, NameError, Order, RawId, Source};
+pub use name::{Dataset, NameError, Order, PlanId, RawId, Source};
 pub use queue::{Depth, Outgoing, Queue, QueueError, Received};
 pub use store::{
     Attributes, Body, ByteStream, CopySource, ETag, Expected, Listed, Meta, Page, Store,

@@ -1,4 +1,4 @@
-//! The names of things: dataset, source, raw id, order.
+//! The names of things: dataset, source, raw id, order, plan.
 //!
 //! Each is a checked newtype: a value that exists is well-formed, so no code below the edge checks again. Parsing
 //! answers [`NameError`], which says what a well-formed one looks like.
@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 /// A name that is not well-formed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -265,6 +266,41 @@ impl From<Order> for String {
     }
 }
 
+/// A replay's plan: the epoch that it stages at, and a part that no other plan has. Text order is the order of epochs.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PlanId(String);
+
+impl PlanId {
+    /// A new name, of an epoch and of something that is never the same twice.
+    pub fn new(epoch: u64, unique: Uuid) -> Self {
+        Self(format!("e{epoch:010}-{}", hex(unique.as_bytes().get(..6).unwrap_or_default())))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PlanId {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let parts = text.strip_prefix('e').and_then(|rest| rest.split_once('-'));
+        let is_plan = parts.is_some_and(|(epoch, unique)| {
+            epoch.len() >= 10
+                && epoch.parse::<u64>().is_ok_and(|n| format!("{n:010}") == epoch)
+                && unique.len() == 12
+                && unique.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        });
+        let expected = "e<10 digits>-<12 hexadecimal digits>";
+        is_plan.then(|| Self(text.to_owned())).ok_or_else(|| NameError::new("plan", text, expected))
+    }
+}
+
+text_form!(PlanId);
+
 /// An S3 sequencer as something that compares rightly: hexadecimal text of any length, padded on the right with
 /// zeros (S3 user guide, event message structure). Comparable for one key only.
 pub fn sequencer_rank(sequencer: &str) -> String {
@@ -327,6 +363,22 @@ mod tests {
         assert!(sequencer_rank("0055AED6DCD90281E5") < sequencer_rank("0055AED6DCD90281E501"));
         assert!(sequencer_rank("0055AED6DCD9") < sequencer_rank("0055AED6DCD90281E5"));
         assert_eq!(sequencer_rank("00A0"), sequencer_rank("00a"));
+    }
+
+    #[test]
+    fn a_plans_name_reads_back_and_is_one_segment_of_a_key() {
+        let id = PlanId::new(12, Uuid::from_u128(0xabcd << 112));
+        assert_eq!(id.as_str(), "e0000000012-abcd00000000");
+        assert_eq!(id.as_str().parse::<PlanId>().unwrap(), id);
+        for bad in [
+            "",
+            "e12-abcd00000000",
+            "e0000000012-ABCD00000000",
+            "e0000000012-abcd",
+            "e+000000012-abcd00000000",
+        ] {
+            assert!(bad.parse::<PlanId>().is_err(), "{bad}");
+        }
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
-use sluicegate_lake::{Dataset, NameError, Order, Outgoing, RawId, Source};
+use sluicegate_lake::{Dataset, NameError, Order, Outgoing, PlanId, RawId, Source};
 
 /// Why a raw object is staged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,12 +28,15 @@ pub struct StageMessage {
     pub reason: Reason,
     /// How many functions have handed this work on, ours counted; it ends a loop before anybody pays for it.
     pub hop: u32,
+    /// The plan that it is sent by, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanId>,
 }
 
 impl StageMessage {
     /// A message for something that has just landed.
     pub fn fresh(dataset: Dataset, source: Source, raw_id: RawId) -> Self {
-        Self { v: 1, dataset, source, raw_id, epoch: 0, reason: Reason::Fresh, hop: 0 }
+        Self { v: 1, dataset, source, raw_id, epoch: 0, reason: Reason::Fresh, hop: 0, plan: None }
     }
 }
 
@@ -67,6 +70,40 @@ fn known<'de, D: Deserializer<'de>>(version: D) -> Result<u32, D::Error> {
         1 => Ok(1),
         other => Err(D::Error::custom(format_args!("version {other} is not known"))),
     }
+}
+
+/// To replay: go on with this plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunMessage {
+    #[serde(default = "one")]
+    pub v: u32,
+    pub dataset: Dataset,
+    pub run: PlanId,
+    /// What it may spend from its first message on, in nano-dollars: whoever says so starts it. Absent in the messages
+    /// that it sends itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_nano_usd: Option<u64>,
+    /// Whether a budget below what the plan should cost is spent as far as it goes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partly: bool,
+    /// The plan's step that it is for.
+    #[serde(default)]
+    pub step: u64,
+    /// How often in a row it was handed on while nothing was sent or settled.
+    #[serde(default)]
+    pub hop: u32,
+}
+
+impl RunMessage {
+    /// A message for a step of a plan that has a budget.
+    pub fn new(dataset: Dataset, run: PlanId, step: u64) -> Self {
+        Self { v: 1, dataset, run, budget_nano_usd: None, partly: false, step, hop: 0 }
+    }
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// A message as it is sent, in its dataset's group.

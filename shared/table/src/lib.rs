@@ -11,6 +11,7 @@
 //! * [`log`]: the snapshots there are, and what changed since one of them.
 //! * [`retention`]: snapshots expire, and what nothing leads to any more is collected.
 //! * [`held`]: what waits for a person, and a person's decision.
+//! * [`replay`]: what is staged again, what that should cost, and how far it has come.
 //! * [`report`]: a proposal as a person reads it, and [`preview`] as an engine does; pure.
 //!
 //! `DESIGN.md` beside this crate says why it is shaped so.
@@ -30,6 +31,7 @@ mod mapping;
 pub mod plan;
 pub mod preview;
 mod proposal;
+pub mod replay;
 pub mod report;
 pub mod retention;
 pub mod rollback;

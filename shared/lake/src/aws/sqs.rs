@@ -29,9 +29,10 @@ impl Sqs {
         Self { client, url }
     }
 
-    async fn send_batch(&self, batch: &[Outgoing]) -> Result<(), QueueError> {
+    async fn send_batch(&self, batch: &[Outgoing], delay: Duration) -> Result<(), QueueError> {
         let mut left: Vec<usize> = (0..batch.len()).collect();
         let mut reason = String::new();
+        let delay = i32::try_from(delay.as_secs()).unwrap_or(i32::MAX);
         for _ in 0..Self::TRIES {
             let entries = left.iter().filter_map(|&i| {
                 let message = batch.get(i)?;
@@ -39,6 +40,7 @@ impl Sqs {
                     .id(i.to_string())
                     .message_body(&message.body)
                     .message_group_id(&message.group)
+                    .delay_seconds(delay)
                     .build()
                     .ok()
             });
@@ -78,9 +80,22 @@ fn batches(messages: &[Outgoing], count: usize, bytes: usize) -> Vec<&[Outgoing]
 impl Queue for Sqs {
     async fn send(&self, messages: &[Outgoing]) -> Result<(), QueueError> {
         for batch in batches(messages, Self::BATCH, Self::BATCH_BYTES) {
-            self.send_batch(batch).await?;
+            self.send_batch(batch, Duration::ZERO).await?;
         }
         Ok(())
+    }
+
+    async fn send_later(&self, message: &Outgoing, delay: Duration) -> Result<(), QueueError> {
+        self.send_batch(std::slice::from_ref(message), delay).await
+    }
+
+    async fn depth(&self) -> Result<u64, QueueError> {
+        let waiting = QueueAttributeName::ApproximateNumberOfMessages;
+        let request = self.client.get_queue_attributes().queue_url(&self.url);
+        let answer =
+            request.attribute_names(waiting.clone()).send().await.map_err(|e| queue(&e))?;
+        let depth = answer.attributes.and_then(|a| a.get(&waiting)?.parse().ok());
+        depth.ok_or_else(|| QueueError::Other { reason: format!("{} has no depth", self.url) })
     }
 
     async fn receive(&self, wait: Duration) -> Result<Vec<Received>, QueueError> {
