@@ -208,7 +208,8 @@ lake = {"SLUICEGATE_LAKE_BUCKET": LAKE, "AWS_ENDPOINT_URL": ENDPOINT}
     "LandFunction": lake | {"SLUICEGATE_INBOX_BUCKET": INBOX, "SLUICEGATE_STAGE_QUEUE_URL": url["stage"], "SLUICEGATE_COPY_CONDITION": "off"},
     "StageFunction": lake | {"SLUICEGATE_PROMOTE_QUEUE_URL": url["promote"]},
     "PromoteFunction": lake,
-    "ReplayFunction": lake | {"SLUICEGATE_STAGE_REPLAY_QUEUE_URL": url["stage-replay"]},
+    "ReplayFunction": lake | {"SLUICEGATE_STAGE_REPLAY_QUEUE_URL": url["stage-replay"],
+                              "SLUICEGATE_REPLAY_QUEUE_URL": url["replay"], "SLUICEGATE_REPLAY_CONCURRENCY": "2"},
 }))
 template()
 for log in LOGS.glob("*.log"):

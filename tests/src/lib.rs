@@ -120,6 +120,7 @@ impl World {
             replay: queue("replay"),
             ambient: ambient.clone(),
             concurrency: 2,
+            step: 4,
         };
         Self {
             cloud,

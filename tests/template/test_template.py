@@ -35,8 +35,11 @@ DATA = f"tables/flights/data/time_hour_day=2013-01-01/{RAW_ID}-1b4e28ba-0.parque
 METADATA = "tables/flights/metadata/00001-1b4e28ba.metadata.json"
 MANIFEST = "tables/flights/metadata/snap-1-1b4e28ba.avro"
 POINTER = "tables/flights/metadata/version-hint.text"
-POINTERS = (POINTER, CONTRACT_POINTER)
-CREATED_ONCE = (RAW, CONTRACT, PROPOSAL, REPORT, DECISION, CLOSING, HELD_POINTER, QUARANTINE, DATA, METADATA, MANIFEST, "anything/added/later")
+PLAN, PROGRESS = (f"replays/flights/e0000000012-0123456789ab/{name}.json" for name in ("plan", "progress"))
+POINTERS = (POINTER, CONTRACT_POINTER, PROGRESS)
+CREATED_ONCE = (
+    RAW, CONTRACT, PROPOSAL, REPORT, DECISION, CLOSING, HELD_POINTER, QUARANTINE, DATA, METADATA, MANIFEST, PLAN, "anything/added/later"
+)
 
 
 # ------------------------------------------------------------------------------------------------ reading a template
@@ -238,7 +241,8 @@ def functions_know_their_queues_and_buckets(t):
         "land": {lake, log, ("SLUICEGATE_INBOX_BUCKET", "InboxBucket"), ("SLUICEGATE_STAGE_QUEUE_URL", "StageQueue"), ("SLUICEGATE_COPY_CONDITION", None)},
         "stage": {lake, log, ("SLUICEGATE_PROMOTE_QUEUE_URL", "PromoteQueue"), ("SLUICEGATE_SCRATCH_MB", None)},
         "promote": {lake, log, ("SLUICEGATE_GLUE_DATABASE", None)},
-        "replay": {lake, log, ("SLUICEGATE_STAGE_REPLAY_QUEUE_URL", "StageReplayQueue")},
+        "replay": {lake, log, ("SLUICEGATE_STAGE_REPLAY_QUEUE_URL", "StageReplayQueue"), ("SLUICEGATE_REPLAY_QUEUE_URL", "ReplayQueue"),
+                   ("SLUICEGATE_REPLAY_CONCURRENCY", None)},
     }
     for value in ("on", "off"):
         stack = Stack(t, CopyCondition=value)
@@ -301,6 +305,8 @@ def a_replay_leaves_fresh_files_their_places(t):
         limit = {stack.queue_of(p["Queue"]): p["ScalingConfig"]["MaximumConcurrency"] for _, _, p in stack.events("SQS")}
         assert 2 <= limit["StageReplayQueue"] < limit["StageQueue"] <= 1000, scale
         assert limit["PromoteQueue"] == 2, "more only race each other"
+        told = stack["ReplayFunction"]["Environment"]["Variables"]["SLUICEGATE_REPLAY_CONCURRENCY"]
+        assert int(told) == limit["StageReplayQueue"], "a plan's minutes are by it"
 
 
 @check
@@ -381,7 +387,7 @@ WRITERS = {
     # People alone decide.
     DECISION: set(),
     CLOSING: set(),
-    METADATA: {"promote"}, MANIFEST: {"promote"}, POINTER: {"promote"},
+    METADATA: {"promote"}, MANIFEST: {"promote"}, POINTER: {"promote"}, PLAN: {"replay"}, PROGRESS: {"replay"},
     # A star crosses slashes.
     "tables/flights/metadata/data/x": set(), "tables/flights/data/metadata/x": set(),
     "catalog/index.html": set(), "tables/flights/x": set(), "x": set(),
@@ -390,6 +396,7 @@ READERS = {
     RAW: {"land", "stage"}, CONTRACT: {"land", "stage", "promote"}, CONTRACT_POINTER: {"land", "stage", "promote"},
     PROPOSAL: {"stage", "promote"}, DECISION: {"stage", "promote"}, CLOSING: {"stage", "promote"}, QUARANTINE: {"stage"}, DATA: {"stage", "promote"},
     METADATA: {"promote", "replay", "stage"}, POINTER: {"promote", "replay", "stage"},
+    PLAN: {"replay"}, PROGRESS: {"replay"},
 }
 
 
@@ -431,7 +438,7 @@ def an_absent_key_answers_404(t):
     assert who_may(stack, "s3:ListBucket", "LakeBucket", None) == set(FUNCTIONS)
     assert who_may(stack, "s3:ListBucket", "InboxBucket", None) == {"land"}
     expected = {"raw/flights/": set(FUNCTIONS), "contracts/": {"land", "stage", "promote"}, "staging/flights/": {"stage", "promote"},
-                "quarantine/flights/": {"stage"}, "tables/flights/metadata/": {"promote", "replay", "stage"},
+                "quarantine/flights/": {"stage"}, "tables/flights/metadata/": {"promote", "replay", "stage"}, "replays/flights/": {"replay"},
                 "tables/flights/data/": {"stage", "promote"}, "catalog/": set()}
     for prefix, functions in expected.items():
         assert who_may(stack, "s3:ListBucket", "LakeBucket", None, s3__prefix=prefix) == functions, prefix
@@ -440,13 +447,15 @@ def an_absent_key_answers_404(t):
 @check
 def queues_have_one_sender_and_one_consumer(t):
     stack = Stack(t)
-    senders = {"StageQueue": {"land"}, "StageReplayQueue": {"replay"}, "PromoteQueue": {"stage"}, "LandFailedQueue": {"land"}}
+    senders = {"StageQueue": {"land"}, "StageReplayQueue": {"replay"}, "PromoteQueue": {"stage"}, "LandFailedQueue": {"land"},
+               "ReplayQueue": {"replay"}}
     consumers = {stack.queue_of(p["Queue"]): {function.removesuffix("Function").lower()} for function, _, p in stack.events("SQS")}
     for q in stack.of_type("AWS::SQS::Queue"):
         may = lambda action: {f for f in FUNCTIONS if role_allows(stack, f, action, stack.arn(q), request(""))}  # noqa: B023, E731
         assert may("sqs:SendMessage") == senders.get(q, set()), q
         for action in ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"):
-            assert may(action) == consumers.get(q, set()), (q, action)
+            looks = {"replay"} if (q, action) == ("StageReplayQueue", "sqs:GetQueueAttributes") else set()
+            assert may(action) == consumers.get(q, set()) | looks, (q, action)
         assert may("sqs:PurgeQueue") == may("sqs:SetQueueAttributes") == set()
 
 
@@ -688,6 +697,8 @@ MUTATIONS = [
     (queues_have_one_sender_and_one_consumer, revoke("Land", "SendToLandFailedQueue")),
     (every_object_is_created_once, drop_deny("ObjectsAreCreatedOnce")),
     (every_object_is_created_once, drop_deny("RawIsUploadedOnce")),
+    (queues_have_one_sender_and_one_consumer, revoke("Replay", "GoOn")),
+    (each_key_has_one_writer, revoke("Replay", "Plan")),
     (every_object_is_created_once, deny_condition("ObjectsAreCreatedOnce", "Bool", "s3:ObjectCreationOperation")),
     (every_object_is_created_once, lambda t: at(t, "Resources/LakeBucketPolicy/Properties/PolicyDocument/Statement/1/NotResource").append(f"{LAKE}/tables/*")),
     (pointers_are_swapped_or_created, drop_deny("PointersAreSwapped")),

@@ -25,16 +25,11 @@ use sluicegate_lake::{Ambient, Dataset, Queue, RawId, Source, Store, StoreError,
 use sluicegate_runtime::{
     HandlerError, Reason, ReplayRequest, RunMessage, StageMessage, Summary, each, outgoing,
 };
-use sluicegate_table::replay::{
-    self, Plan, Progress, REST, ReplayError, RunState, STEP, Selection,
-};
+use sluicegate_table::replay::{self, Plan, Progress, REST, ReplayError, RunState, Selection};
 
 /// Steps in a row that move nothing, before a plan stalls. Below the sixteen at which Lambda takes a function that sends
 /// messages to itself for a loop.
 pub const MAX_HOPS: u32 = 12;
-
-/// Messages that wait in the queue at most, about, when a step has sent its own.
-const DEEP: usize = 1000;
 
 /// What replay works with.
 pub struct Replay {
@@ -45,6 +40,8 @@ pub struct Replay {
     pub ambient: Arc<dyn Ambient>,
     /// Raw objects that are staged again at the same time, as the stack is set.
     pub concurrency: u32,
+    /// Messages that a step of a plan sends at most; twice as many wait in the queue at most, about.
+    pub step: usize,
 }
 
 impl Replay {
@@ -112,8 +109,8 @@ impl Replay {
                 (plan, progress.step)
             }
         };
-        let depth = usize::try_from(self.stage_replay.depth().await?).unwrap_or(DEEP);
-        let room = DEEP.saturating_sub(depth).min(STEP);
+        let depth = usize::try_from(self.stage_replay.depth().await?).unwrap_or(usize::MAX);
+        let room = self.step.saturating_mul(2).saturating_sub(depth).min(self.step);
         let step = replay::advance(lake, ambient, &plan, number, room, hop >= MAX_HOPS).await;
         let Some(step) = step.map_err(failed)? else {
             return Ok(json!({"dataset": dataset, "plan": run, "sent": 0}));
@@ -264,6 +261,7 @@ mod tests {
             replay: Arc::new(cloud.queue("replay")),
             ambient: Arc::new(Seeded::new(Timestamp::UNIX_EPOCH, 1)),
             concurrency: 2,
+            step: 4,
         };
         (cloud, replay, ids)
     }

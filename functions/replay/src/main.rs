@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sluicegate_replay::Replay;
 use sluicegate_runtime::{Cloud, HandlerError, serve, setting};
+use sluicegate_table::replay::STEP;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
@@ -17,6 +18,7 @@ async fn connect(cloud: &Cloud) -> Result<Replay, HandlerError> {
         stage_replay: Arc::new(cloud.clients.queue(setting("SLUICEGATE_STAGE_REPLAY_QUEUE_URL")?)),
         replay: Arc::new(cloud.clients.queue(setting("SLUICEGATE_REPLAY_QUEUE_URL")?)),
         ambient: cloud.ambient.clone(),
+        step: STEP,
         concurrency: concurrency.parse().map_err(|_| {
             HandlerError::new(format!("SLUICEGATE_REPLAY_CONCURRENCY is {concurrency:?}"))
         })?,
