@@ -14,6 +14,7 @@ mod input;
 mod junit;
 mod out;
 mod profile;
+mod replay;
 mod snapshot;
 mod status;
 mod why;
@@ -74,6 +75,11 @@ enum Command {
         #[arg(long, env = "SLUICEGATE_LAKE_BUCKET")]
         lake: String,
     },
+    /// Stage raw objects again, planned and priced before
+    Replay {
+        #[command(subcommand)]
+        command: replay::Command,
+    },
     /// Print what is known of one staged file, whatever its verdict
     Report(held::Report),
     /// Look at a table's past, restore an older state, and let go of what is old
@@ -99,6 +105,7 @@ async fn main() -> ExitCode {
         Command::Cost { dataset, json, lake } => cost::run(&dataset, json, &lake).await,
         Command::Dlq { command } => dlq::run(command).await,
         Command::Held { command } => held::run(command).await,
+        Command::Replay { command } => replay::run(command).await,
         Command::Report(arguments) => held::report(&arguments).await,
         Command::Profile { dataset, json, lake } => profile::run(&dataset, json, &lake).await,
         Command::Snapshot { command } => snapshot::run(command).await,

@@ -163,6 +163,11 @@ impl Prices {
     }
 }
 
+/// Dollars as decimal text in whole nano-dollars; what is below one is left out.
+pub fn nano_of_usd(text: &str) -> Option<u64> {
+    u64::try_from(femto(text)? / 1_000_000).ok()
+}
+
 /// Decimal text in dollars.
 fn femto(text: &str) -> Option<u128> {
     const DIGITS: usize = 15;
@@ -281,6 +286,13 @@ mod tests {
         assert_eq!(cost.logs, 500);
         assert_eq!(prices("x86_64").cost(&used).compute, 20_000);
         assert_eq!(prices("aarch64").storage_month(3_000_000_000), 60_000_000);
+    }
+
+    #[test]
+    fn a_budget_is_read_to_the_nano_dollar() {
+        assert_eq!(nano_of_usd("1.50"), Some(1_500_000_000));
+        assert_eq!(nano_of_usd("0.0000000019"), Some(1));
+        assert_eq!(["", "-1", "1e3", "1,5", "$1"].map(nano_of_usd), [None; 5]);
     }
 
     #[test]

@@ -1,0 +1,302 @@
+//! `sluicegate replay`: what staging raw objects again should cost, and doing it within a budget.
+//!
+//! A plan sends nothing. A run is allowed first, by an object beside its plan, and then replay is asked to carry it out; the same command
+//! again asks again.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use jiff::civil::Date;
+use serde::Serialize;
+use sluicegate_lake::aws::Clients;
+use sluicegate_lake::{Dataset, PlanId, Queue, Store, System};
+use sluicegate_runtime::cost::nano_of_usd;
+use sluicegate_runtime::{RunMessage, outgoing};
+use sluicegate_table::State;
+use sluicegate_table::replay::{self, Plan, Progress, ReplayError, RunState, Selection};
+
+use crate::Failure;
+use crate::out::{refused, say};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Say what staging raw objects again should cost, and keep that as a plan
+    Plan(Box<Select>),
+    /// Carry a plan out, within a budget
+    Run(Run),
+    /// List a dataset's plans
+    List {
+        dataset: String,
+        /// The lake bucket
+        #[arg(long, env = "SLUICEGATE_LAKE_BUCKET")]
+        lake: String,
+    },
+    /// Print what a plan should cost, and what it has cost so far
+    Show {
+        dataset: String,
+        plan: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The lake bucket
+        #[arg(long, env = "SLUICEGATE_LAKE_BUCKET")]
+        lake: String,
+    },
+}
+
+/// All of a dataset's staged objects, unless something is said. Days are UTC, and included.
+#[derive(Args)]
+pub(crate) struct Select {
+    dataset: String,
+    /// This raw object; may be given again
+    #[arg(long)]
+    raw_id: Vec<String>,
+    /// Landed on this day or later
+    #[arg(long)]
+    landed_from: Option<Date>,
+    /// Landed on this day or earlier
+    #[arg(long)]
+    landed_to: Option<Date>,
+    /// With events of this day or later
+    #[arg(long)]
+    events_from: Option<Date>,
+    /// With events of this day or earlier
+    #[arg(long)]
+    events_to: Option<Date>,
+    /// published, held, rejected, superseded or withdrawn
+    #[arg(long, value_parser = state)]
+    state: Option<State>,
+    /// With quarantined rows
+    #[arg(long)]
+    quarantined: bool,
+    /// Staged under an older version of the contract than the one of this sequence
+    #[arg(long)]
+    contract_below: Option<u32>,
+    /// Staged by an older engine than this
+    #[arg(long)]
+    engine_below: Option<u32>,
+    /// Raw objects that are staged again at the same time, as the stack is set
+    #[arg(long, env = "SLUICEGATE_REPLAY_CONCURRENCY", default_value_t = 2)]
+    concurrency: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The lake bucket
+    #[arg(long, env = "SLUICEGATE_LAKE_BUCKET")]
+    lake: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Run {
+    dataset: String,
+    plan: String,
+    /// Dollars that it may spend from its first message on, such as 1.50
+    #[arg(long)]
+    budget: String,
+    /// Go as far as a budget pays for that is below what the plan should cost
+    #[arg(long)]
+    partly: bool,
+    /// The lake bucket
+    #[arg(long, env = "SLUICEGATE_LAKE_BUCKET")]
+    lake: String,
+    /// The URL of the replay queue
+    #[arg(long, env = "SLUICEGATE_REPLAY_QUEUE_URL")]
+    replay_queue: String,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    plan: &'a Plan,
+    nano_usd: u64,
+    gb_seconds: f64,
+    requests: f64,
+    minutes: f64,
+    progress: Option<&'a Progress>,
+}
+
+fn state(word: &str) -> Result<State, String> {
+    use State::{Held, Published, Rejected, Superseded, Withdrawn};
+    let states = [Published, Held, Rejected, Superseded, Withdrawn];
+    let found = states.into_iter().find(|state| state.word() == word);
+    found.ok_or_else(|| states.map(State::word).join(", "))
+}
+
+pub(crate) async fn run(command: Command) -> Result<ExitCode, Failure> {
+    let outcome = match command {
+        Command::Plan(select) => plan(*select).await,
+        Command::Run(run) => start(run).await,
+        Command::List { dataset, lake } => list(&dataset, &lake).await,
+        Command::Show { dataset, plan, json, lake } => show(&dataset, &plan, json, &lake).await,
+    };
+    match outcome {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(failure) => match failure.downcast_ref::<ReplayError>() {
+            Some(ReplayError::Refused(why)) => Ok(refused(format_args!("{why}"))),
+            _ => Err(failure),
+        },
+    }
+}
+
+async fn plan(select: Select) -> Result<(), Failure> {
+    let raw_ids = select.raw_id.iter().map(|id| id.parse());
+    let selection = Selection {
+        dataset: select.dataset.parse()?,
+        raw_ids: raw_ids.collect::<Result<_, _>>()?,
+        landed_from: select.landed_from,
+        landed_to: select.landed_to,
+        events_from: select.events_from,
+        events_to: select.events_to,
+        state: select.state,
+        quarantined: select.quarantined,
+        contract_below: select.contract_below,
+        engine_below: select.engine_below,
+    };
+    let store = Clients::from_env().await.bucket(select.lake);
+    let plan = replay::plan(&store, &System, selection, select.concurrency).await?;
+    print(&plan, None, select.json)
+}
+
+async fn start(run: Run) -> Result<(), Failure> {
+    let (dataset, id): (Dataset, PlanId) = (run.dataset.parse()?, run.plan.parse()?);
+    let budget = nano_of_usd(&run.budget)
+        .ok_or_else(|| format!("a budget is dollars such as 1.50, not {}", run.budget))?;
+    let clients = Clients::from_env().await;
+    let store = clients.bucket(run.lake);
+    let allowed = replay::authorize(&store, &System, &dataset, &id, budget, run.partly).await?;
+    let (plan, progress) = allowed;
+    if progress.state == RunState::Running {
+        let message = RunMessage::new(dataset.clone(), id, progress.step);
+        clients.queue(run.replay_queue).send(&[outgoing(&dataset, &message)?]).await?;
+    }
+    print(&plan, Some(&progress), false)
+}
+
+async fn list(dataset: &str, lake: &str) -> Result<(), Failure> {
+    let dataset: Dataset = dataset.parse()?;
+    let store = Clients::from_env().await.bucket(lake);
+    for id in replay::list(&store, &dataset).await? {
+        let (plan, progress) = replay::show(&store, &dataset, &id).await?;
+        let state = progress.map_or("planned", |p| p.state.word());
+        say!(
+            "{id}  {}  {state:<8}  {} objects, {:.6} dollars",
+            plan.at,
+            plan.objects,
+            usd(plan.cost())
+        );
+    }
+    Ok(())
+}
+
+async fn show(dataset: &str, plan: &str, json: bool, lake: &str) -> Result<(), Failure> {
+    let store = Clients::from_env().await.bucket(lake);
+    let store: &dyn Store = &store;
+    let (plan, progress) = replay::show(store, &dataset.parse()?, &plan.parse()?).await?;
+    print(&plan, progress.as_ref(), json)
+}
+
+fn usd(nano: u64) -> f64 {
+    nano as f64 / 1e9
+}
+
+fn print(plan: &Plan, progress: Option<&Progress>, json: bool) -> Result<(), Failure> {
+    if json {
+        let shown = Shown {
+            plan,
+            nano_usd: plan.cost(),
+            gb_seconds: plan.gb_seconds(),
+            requests: plan.requests(),
+            minutes: plan.minutes(),
+            progress,
+        };
+        say!("{}", serde_json::to_string(&shown)?);
+        return Ok(());
+    }
+    for line in lines(plan, progress) {
+        say!("{line}");
+    }
+    Ok(())
+}
+
+fn lines(plan: &Plan, progress: Option<&Progress>) -> Vec<String> {
+    let mut lines = vec![
+        format!(
+            "{} of {}: {} objects, {:.1} MB",
+            plan.id,
+            plan.selection.dataset,
+            plan.objects,
+            plan.bytes as f64 / 1e6
+        ),
+        format!(
+            "should cost {:.6} dollars: {:.1} GB seconds, {:.0} requests; {:.1} minutes, {} at a time",
+            usd(plan.cost()),
+            plan.gb_seconds(),
+            plan.requests(),
+            plan.minutes(),
+            plan.concurrency
+        ),
+    ];
+    let parts = plan.receipt.cost_nano_usd.parts();
+    lines.extend(parts.map(|(part, cost)| format!("  {:>12.6}  {part}", usd(cost))));
+    let unpriced = plan.objects.saturating_sub(plan.priced_objects);
+    if unpriced > 0 {
+        let rest = plan.cost().saturating_sub(plan.receipt.cost_nano_usd.total());
+        lines.push(format!("  {:>12.6}  {unpriced} objects without a priced receipt", usd(rest)));
+    }
+    if let Some(p) = progress {
+        lines.push(format!(
+            "{}: {} of {} sent, {} settled; budget {:.6} dollars",
+            p.state.word(),
+            p.sent,
+            plan.objects,
+            p.settled,
+            usd(p.budget)
+        ));
+        lines.push(format!(
+            "  {:.6} spent, {:.6} reserved; what was sent should cost {:.6}",
+            usd(p.spent),
+            usd(p.reserved),
+            usd(p.estimated)
+        ));
+        match p.state {
+            RunState::Capped => lines.push("  the budget is used up: run it with more".to_owned()),
+            RunState::Stalled => lines.push(
+                "  what was sent is not staged: look at the stage-replay queues, then run it again"
+                    .to_owned(),
+            ),
+            RunState::Running | RunState::Done => {}
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_plan_is_shown_with_its_parts_and_a_capped_one_says_so() {
+        let plan: Plan = serde_json::from_value(json!({
+            "v": 1, "id": "e0000000012-0123456789ab", "at": "2013-01-02T03:04:05Z", "selection": {"dataset": "flights"},
+            "epoch": 12, "objects": 4, "bytes": 4_000_000, "priced_objects": 2, "priced_bytes": 2_000_000, "concurrency": 2,
+            "receipt": {"duration_ms": 120_000, "mb_ms": 1_024_000, "requests": {"s3:PutObject": 10},
+                "cost_nano_usd": {"compute": 2_000_000, "s3": 1_000_000}, "prices": 1},
+        }))
+        .unwrap();
+        let progress: Progress = serde_json::from_value(json!({
+            "v": 1, "state": "capped", "budget": 3_000_000, "sent": 2, "claimed": 2, "estimated": 3_000_000, "settled": 2,
+            "spent": 2_900_000, "reserved": 0, "open": [0], "closed": 0, "closed_spent": 0, "step": 3, "at": "2013-01-02T03:04:05Z",
+        }))
+        .unwrap();
+        let text = lines(&plan, Some(&progress)).join("\n");
+        for part in [
+            "should cost 0.006000 dollars: 2.0 GB seconds, 20 requests; 2.0 minutes",
+            "0.003000  2 objects without a priced receipt",
+            "capped: 2 of 4 sent, 2 settled; budget 0.003000 dollars",
+            "0.002900 spent",
+            "run it with more",
+        ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+}
