@@ -17,14 +17,15 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use sluicegate_contract::ContractPointer;
 use sluicegate_contract::lock::{self, Lock};
-use sluicegate_lake::{Dataset, RawId, Store, keys, list_all};
+use sluicegate_lake::{Dataset, PlanId, RawId, Store, keys, list_all};
 use sluicegate_runtime::{
-    BatchResponse, Incoming, PromoteMessage, ReplayRequest, StageMessage, Summary, envelopes,
-    uploads,
+    BatchResponse, Incoming, PromoteMessage, ReplayRequest, RunMessage, StageMessage, Summary,
+    envelopes, uploads,
 };
 use sluicegate_table::held::{self, Request};
 use sluicegate_table::iceberg::metadata::TableMetadata;
 use sluicegate_table::iceberg::{list, manifest};
+use sluicegate_table::replay::{Chunk, Plan, Progress};
 use sluicegate_table::tree::Root;
 use sluicegate_table::{Ledger, Proposal, Ruling, State, current_contract};
 use sluicegate_tests::{World, s3_event, sqs_event};
@@ -58,13 +59,17 @@ const fn format(
 }
 
 /// The formats of S3 and of Iceberg count as their owners count them.
-const FORMATS: [Format; 18] = [
+const FORMATS: [Format; 22] = [
     format("s3-event", "json", 2, Fixed(2), &["", "/Records/0", "/Records/0/s3/object"]),
     format("stage-message", "json", 1, Key("v"), &[""]),
     format("promote-message", "json", 1, Key("v"), &[""]),
     // People write them: a field that is not known is a mistake.
     format("replay-of-raw-ids", "json", 1, Fixed(1), &[]),
     format("replay-of-days", "json", 1, Fixed(1), &[]),
+    format("replay-run", "json", 1, Key("v"), &[]),
+    format("replay-plan", "json", 1, Key("v"), &["", "/receipt"]),
+    format("replay-chunk", "json", 1, Key("v"), &["", "/objects/0"]),
+    format("replay-progress", "json", 1, Key("v"), &[""]),
     format("proposal", "json", 1, Key("v"), PROPOSAL),
     format("decision", "json", 1, Key("v"), &[""]),
     format("contract-version", "json", 1, Key("v"), &[""]),
@@ -183,6 +188,10 @@ async fn read(name: &str, bytes: &[u8]) -> Result<Option<Value>, String> {
         "stage-message" => as_message!(StageMessage, bytes),
         "promote-message" => as_message!(PromoteMessage, bytes),
         "replay-of-raw-ids" | "replay-of-days" => as_a!(ReplayRequest, bytes).map(|_| None),
+        "replay-run" => as_message!(RunMessage, bytes),
+        "replay-plan" => as_a!(Plan, bytes),
+        "replay-chunk" => as_a!(Chunk, bytes),
+        "replay-progress" => as_a!(Progress, bytes),
         "proposal" | "decision" => {
             let proposal = if name == "proposal" { bytes.to_vec() } else { newest("proposal") };
             let staged: Proposal = serde_json::from_slice(&proposal).map_err(|e| e.to_string())?;
@@ -460,6 +469,18 @@ async fn written_today() -> BTreeMap<&'static str, Vec<u8>> {
     }
 
     let get = async |key: &str| world.lake.get(key).await.unwrap().1.to_vec();
+    let ask = async |request: Value| {
+        world.replay.handle(request, &mut Summary::new("replay", "r")).await.unwrap()
+    };
+    let ids = json!([first.raw_id]);
+    let answer = ask(json!({"plan": true, "dataset": dataset, "raw_ids": ids})).await;
+    let plan: PlanId = answer["plan"].as_str().unwrap().parse().unwrap();
+    ask(json!({"run": plan, "dataset": dataset, "budget_nano_usd": 1_000_000_000})).await;
+    let [message] = world.queue("replay").drain().try_into().unwrap();
+    written.insert("replay-run", message.into());
+    written.insert("replay-plan", get(&keys::replay_plan(&dataset, &plan)).await);
+    written.insert("replay-chunk", get(&keys::replay_chunk(&dataset, &plan, 0)).await);
+    written.insert("replay-progress", get(&keys::replay_progress(&dataset, &plan)).await);
     let proposal = keys::proposal(&dataset, &first.raw_id, first.order);
     written.insert("proposal", get(&proposal).await);
     written.insert("decision", get(&keys::decision(&dataset, raw_id, order)).await);
