@@ -103,7 +103,8 @@ class Stack:
             if key == "Ref":
                 return self.values[value] if value in self.values else self.reference(value)
             if key == "Fn::Sub":
-                return re.sub(r"\$\{([^}]+)\}", lambda m: str(self.resolve({"Ref": m[1]})), value)
+                text, own = value if isinstance(value, list) else (value, {})
+                return re.sub(r"\$\{([^}]+)\}", lambda m: str(self.resolve(own.get(m[1], {"Ref": m[1]}))), text)
             if key == "Fn::GetAtt":
                 return self.arn(value[0]) if value[1] == "Arn" else self[value[0]][value[1]]
             if key == "Fn::FindInMap":
