@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use sluicegate_lake::faulty::Faulty;
 use sluicegate_lake::memory::{Memory, MemoryStore};
 use sluicegate_lake::{
-    Dataset, Outgoing, PlanId, Queue, QueueError, RawId, Received, Store, keys, list_all,
+    Dataset, Depth, Outgoing, PlanId, Queue, QueueError, RawId, Received, Store, keys, list_all,
 };
 use sluicegate_replay::MAX_HOPS;
 use sluicegate_runtime::{Reason, RunMessage, StageMessage, Summary};
@@ -104,7 +104,7 @@ impl Queue for Watched {
         self.inner.send_later(message, delay).await
     }
 
-    async fn depth(&self) -> Result<u64, QueueError> {
+    async fn depth(&self) -> Result<Depth, QueueError> {
         self.inner.depth().await
     }
 

@@ -109,7 +109,7 @@ impl Replay {
                 (plan, progress.step)
             }
         };
-        let depth = usize::try_from(self.stage_replay.depth().await?).unwrap_or(usize::MAX);
+        let depth = usize::try_from(self.stage_replay.depth().await?.waiting).unwrap_or(usize::MAX);
         let room = self.step.saturating_mul(2).saturating_sub(depth).min(self.step);
         let step = replay::advance(lake, ambient, &plan, number, room, hop >= MAX_HOPS).await;
         let Some(step) = step.map_err(failed)? else {

@@ -213,7 +213,7 @@ pub async fn queue_delivers(queue: &dyn Queue) {
 pub async fn queue_releases(queue: &dyn Queue) {
     let message = Outgoing { body: "again".into(), group: "flights".into() };
     queue.send_later(&message, Duration::ZERO).await.unwrap();
-    assert_eq!(queue.depth().await.unwrap(), 1);
+    assert_eq!(queue.depth().await.unwrap().waiting, 1);
     let first = queue.receive(Duration::from_secs(5)).await.unwrap().remove(0);
     let depth = queue.depth().await.unwrap();
     assert_eq!((depth.waiting, depth.in_flight), (0, 1));

@@ -218,10 +218,6 @@ impl Queue for FaultyQueue {
         self.faulty.request("send", true, || self.inner.send_later(message, delay)).await
     }
 
-    async fn depth(&self) -> Result<u64, QueueError> {
-        self.faulty.request("depth", false, || self.inner.depth()).await
-    }
-
     async fn receive(&self, wait: Duration) -> Result<Vec<Received>, QueueError> {
         self.faulty.request("receive", false, || self.inner.receive(wait)).await
     }

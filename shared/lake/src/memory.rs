@@ -356,12 +356,6 @@ impl Queue for MemoryQueue {
         self.send(std::slice::from_ref(message)).await
     }
 
-    async fn depth(&self) -> Result<u64, QueueError> {
-        self.cloud.1.count("sqs", "GetQueueAttributes");
-        let state = self.cloud.lock();
-        Ok(state.queues.get(&self.name).map_or(0, |queue| queue.len() as u64))
-    }
-
     async fn receive(&self, _wait: Duration) -> Result<Vec<Received>, QueueError> {
         self.cloud.1.count("sqs", "ReceiveMessage");
         let mut state = self.cloud.lock();

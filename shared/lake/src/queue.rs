@@ -58,9 +58,6 @@ pub trait Queue: Send + Sync {
     /// Sends a message that nobody gets before `delay` is over, 15 minutes at most.
     async fn send_later(&self, message: &Outgoing, delay: Duration) -> Result<(), QueueError>;
 
-    /// How many messages wait to be taken, about.
-    async fn depth(&self) -> Result<u64, QueueError>;
-
     /// Takes up to ten messages, waiting for the first at most `wait`.
     async fn receive(&self, wait: Duration) -> Result<Vec<Received>, QueueError>;
 

@@ -89,15 +89,6 @@ impl Queue for Sqs {
         self.send_batch(std::slice::from_ref(message), delay).await
     }
 
-    async fn depth(&self) -> Result<u64, QueueError> {
-        let waiting = QueueAttributeName::ApproximateNumberOfMessages;
-        let request = self.client.get_queue_attributes().queue_url(&self.url);
-        let answer =
-            request.attribute_names(waiting.clone()).send().await.map_err(|e| queue(&e))?;
-        let depth = answer.attributes.and_then(|a| a.get(&waiting)?.parse().ok());
-        depth.ok_or_else(|| QueueError::Other { reason: format!("{} has no depth", self.url) })
-    }
-
     async fn receive(&self, wait: Duration) -> Result<Vec<Received>, QueueError> {
         let answer = self
             .client
