@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sluicegate_contract::{Reupload, Version};
 use sluicegate_lake::cas::{Backoff, Swap, Writer};
 use sluicegate_lake::{
@@ -32,6 +32,10 @@ use crate::write::NewTree;
 
 /// Requests under way at once for one commit.
 pub(crate) const AT_ONCE: usize = 16;
+
+/// How long an attempt may take to write its tree: what is older and was never swapped in may be collected a day later. A
+/// machine that sleeps in between wakes to a lost race.
+pub(crate) const LONGEST_ATTEMPT: SignedDuration = SignedDuration::from_hours(1);
 
 /// A proposal that a message asks to be promoted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -187,7 +191,7 @@ async fn attempt(
         return Ok(Some(report(&view, &Plan::nothing(&view), wanted, None)));
     }
     let versions = list_versions(store, dataset, &news).await?;
-    let pages = versions.values().flatten().filter_map(|id| view.root.page_of(id)).collect();
+    let pages = view.root.pages_for(versions.values().flatten());
     view.load(store, dataset, pages).await?;
     let proposals = read_proposals(store, dataset, &news, known).await?;
     let unread = proposals.iter().filter(|(w, p)| p.is_held() && !decisions.contains_key(w));
@@ -273,11 +277,14 @@ impl Publication<'_> {
         invariants::check(view, plan, self.reupload)?;
         files_exist(store, plan, seen).await?;
         let number = view.number() + 1;
-        let writer = Writer::new(store, ambient);
+        let (writer, began) = (Writer::new(store, ambient), ambient.now());
         let summary = &self.summary;
         let tree =
             NewTree { writer: &writer, store, dataset, view, plan, number, page_weight, summary };
         let file = tree.write(&contract, version, ambient.now()).await?;
+        if ambient.now().duration_since(began) > LONGEST_ATTEMPT {
+            return Ok(None);
+        }
         let swapped = swap(&writer, dataset, view, file.clone()).await?;
         Ok((swapped == Swap::Done).then(|| Published { number, file, at: ambient.now() }))
     }

@@ -212,12 +212,24 @@ fn rank_versions(
         was != Some((State::Published, r.order))
             && older.get(&(r.raw_id.clone(), r.order)).is_some_and(Option::is_none)
     };
+    // What was superseded while the contract said `replace` does not come back when it says `append`, however often it is staged.
+    if reupload == Reupload::Append {
+        for id in ids {
+            let was = before.records.get(id).map(|b| b.state);
+            if let Some(record) = ledger.records.get_mut(id)
+                && record.passed
+                && record.state != State::Withdrawn
+                && was == Some(State::Superseded)
+            {
+                (record.state, record.files_of) = (State::Superseded, None);
+            }
+        }
+    }
     let mut passed: Vec<&Record> = ids
         .iter()
         .filter_map(|id| ledger.records.get(id))
         .filter(|r| r.source == *source && r.passed && r.state != State::Withdrawn)
         .filter(|r| !is_closed(r))
-        // What was superseded while the contract said `replace` does not come back when it says `append`.
         .filter(|r| {
             let was = before.records.get(&r.raw_id).map(|b| b.state);
             reupload != Reupload::Append || was != Some(State::Superseded)

@@ -189,6 +189,10 @@ pub enum Refusal {
         "it should cost {cost} nano-dollars, and the budget is {budget}: raise it, or ask for as much as it pays for"
     )]
     AboveBudget { cost: u64, budget: u64 },
+    #[error(
+        "what its objects cost is not known, so no budget holds: none was staged since receipts have prices; replay them by day or raw id"
+    )]
+    Unpriced,
 }
 
 /// Why a replay is not planned or carried out.
@@ -559,6 +563,9 @@ pub async fn authorize(
     partly: bool,
 ) -> Result<(Plan, Progress), ReplayError> {
     let plan = read_plan(store, dataset, id).await?;
+    if plan.priced_objects == 0 {
+        return Err(Refusal::Unpriced.into());
+    }
     if plan.cost() > budget && !partly {
         return Err(Refusal::AboveBudget { cost: plan.cost(), budget }.into());
     }
@@ -626,7 +633,8 @@ pub async fn advance(
             objects.push(object);
         }
     }
-    let moved = !objects.is_empty() || progress.settled > before.settled;
+    // Not what is sent once more: whoever can never send it would go on for ever.
+    let moved = progress.claimed > before.claimed || progress.settled > before.settled;
     progress.state = if progress.settled == plan.objects {
         RunState::Done
     } else if is_capped && progress.reserved == 0 {
@@ -711,7 +719,11 @@ async fn standing(
                     continue;
                 }
                 if let Some(object) = objects.remove(&record.raw_id) {
-                    spent = spent.saturating_add(record.spent().saturating_sub(object.spent));
+                    let told = record.spent().saturating_sub(object.spent);
+                    // What a rollback has outranked is staged and paid for, and never reaches the ledger.
+                    let outranked = record.order.epoch < plan.epoch;
+                    let untold = if outranked { plan.expected(object) } else { 0 };
+                    spent = spent.saturating_add(told.max(untold));
                 }
             }
         }

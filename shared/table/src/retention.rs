@@ -19,7 +19,7 @@ use sluicegate_lake::cas::{Swap, Writer};
 use sluicegate_lake::{Ambient, Dataset, Listed, Order, RawId, Store, StoreError, keys, list_all};
 use uuid::Uuid;
 
-use crate::commit::{AT_ONCE, CommitError, patiently, read_proposal, swap};
+use crate::commit::{AT_ONCE, CommitError, LONGEST_ATTEMPT, patiently, read_proposal, swap};
 use crate::iceberg::manifest::{self, Status};
 use crate::iceberg::metadata::TableMetadata;
 use crate::ledger::{Record, State};
@@ -97,6 +97,9 @@ pub async fn expire(
         let file = format!("{:05}-{}", next.last_sequence_number, writer.attempt());
         let key = keys::metadata(dataset, &format!("{file}.metadata.json"));
         writer.create(&key, next.to_json()?).await?;
+        if ambient.now().duration_since(now) > LONGEST_ATTEMPT {
+            return Ok(None);
+        }
         let swapped = swap(&writer, dataset, &view, file).await?;
         Ok((swapped == Swap::Done).then_some(Expired { snapshots, attempts }))
     })
@@ -307,7 +310,9 @@ impl Collection<'_> {
                 }
                 read => read?,
             };
-            let is_gone = closed(order).is_some_and(|at| at < before);
+            // Promote may have held it as late just when it was closed.
+            let waits = record.is_some_and(|r| r.order == order && r.state == State::Held);
+            let is_gone = !waits && closed(order).is_some_and(|at| at < before);
             if !is_gone {
                 let keys = proposal
                     .files

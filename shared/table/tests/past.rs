@@ -14,12 +14,13 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 use serde_json::json;
-use sluicegate_contract::Outcome;
+use sluicegate_contract::{LateFiles, Outcome, Reupload};
 use sluicegate_lake::memory::Fault;
-use sluicegate_lake::{RawId, Store, list_all};
+use sluicegate_lake::{Ambient, RawId, Store, keys, list_all};
 use sluicegate_table::changes::{Change, RestatedBy, merge};
 use sluicegate_table::commit::Wanted;
 use sluicegate_table::log::{self, LogError};
+use sluicegate_table::plan::{Incoming, Older, Policy, plan};
 use sluicegate_table::retention::{Collected, Retention, collect, collectable, expire};
 use sluicegate_table::rollback::{Request, Restored, RollbackError, preview, roll_back_in_pages};
 use sluicegate_table::{Ruling, State};
@@ -402,4 +403,27 @@ async fn pages_that_shrank_are_merged() {
     let view = world.view().await;
     assert_eq!((view.root.pages.len(), view.files.len()), (2, 8));
     assert_tree(&view, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_superseded_stays_so_under_append_however_often_it_is_staged() {
+    let world = World::new("replace").await;
+    world.one(PLAIN).await;
+    world.one(Staged { landed: 1, rows: 6, ..PLAIN }).await;
+    let again = world.stage(Staged { epoch: 2, ..PLAIN }).await;
+    let view = world.view().await;
+    let proposal = keys::proposal(&world.dataset, &again.raw_id, again.order);
+    let proposal = serde_json::from_slice(&world.store.get(&proposal).await.unwrap().1).unwrap();
+    let incoming = [Incoming { proposal, decision: None }];
+    let versions = [(again.source.clone(), view.ledger.records.keys().cloned().collect())].into();
+    let policy = Policy {
+        reupload: Reupload::Append,
+        allowed_lateness: SignedDuration::ZERO,
+        late_files: LateFiles::Publish,
+    };
+    let now = world.ambient.now();
+    let plan = plan(&view, &incoming, &versions, &Older::new(), policy, now).unwrap();
+    let record = &plan.ledger.records[&again.raw_id];
+    assert_eq!((record.state, record.order), (State::Superseded, again.order));
+    assert!(plan.added.is_empty());
 }
