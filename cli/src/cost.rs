@@ -15,7 +15,7 @@ use sluicegate_runtime::cost::Prices;
 use sluicegate_table::{Record, View};
 
 use crate::Failure;
-use crate::out::say;
+use crate::out::{say, usd};
 
 /// Costs are in nano-dollars but for those that say `usd`.
 #[derive(Debug, PartialEq, Serialize)]
@@ -136,10 +136,6 @@ pub(crate) async fn run(dataset: &str, json: bool, lake: &str) -> Result<ExitCod
         print(&sheet);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn usd(nano: u64) -> f64 {
-    nano as f64 / 1e9
 }
 
 fn print(sheet: &Sheet) {

@@ -174,7 +174,7 @@ fn listed<'a>(dataset: &'a Dataset, record: &'a Record) -> Listed<'a> {
 }
 
 /// The datasets that have a contract: only of those anything is staged.
-async fn datasets(store: &dyn Store) -> Result<Vec<Dataset>, Failure> {
+pub(crate) async fn datasets(store: &dyn Store) -> Result<Vec<Dataset>, Failure> {
     let contracts = list_all(store, keys::CONTRACTS).await?;
     let named = contracts.iter().filter_map(|object| keys::parse_contract_pointer(&object.key));
     Ok(named.collect())

@@ -19,6 +19,11 @@ pub(crate) fn refused(why: Arguments<'_>) -> ExitCode {
     ExitCode::from(1)
 }
 
+/// Nano-dollars in dollars, to be shown.
+pub(crate) fn usd(nano: u64) -> f64 {
+    nano as f64 / 1e9
+}
+
 /// Rows as lines whose cells stand below one another. Cells come from anywhere: what cannot be seen in them is spelt out.
 pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> Vec<String> {
     let rows: Vec<[String; N]> =

@@ -16,7 +16,7 @@ use sluicegate_table::State;
 use sluicegate_table::replay::{self, Plan, Progress, ReplayError, RunState, Selection};
 
 use crate::Failure;
-use crate::out::{refused, say};
+use crate::out::{refused, say, usd};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -192,10 +192,6 @@ async fn show(dataset: &str, plan: &str, json: bool, lake: &str) -> Result<(), F
     let store: &dyn Store = &store;
     let (plan, progress) = replay::show(store, &dataset.parse()?, &plan.parse()?).await?;
     print(&plan, progress.as_ref(), json)
-}
-
-fn usd(nano: u64) -> f64 {
-    nano as f64 / 1e9
 }
 
 fn print(plan: &Plan, progress: Option<&Progress>, json: bool) -> Result<(), Failure> {

@@ -19,11 +19,13 @@ use sluicegate_lake::{
     Ambient, Dataset, Depth, Queue, RawId, Source, Store, System, keys, list_all,
 };
 use sluicegate_table::report::visible;
+use sluicegate_table::tree::PageRef;
 use sluicegate_table::{Record, State, View, current_contract};
 
 use crate::Failure;
 use crate::dlq::{self, Work};
-use crate::out::{aligned, say};
+use crate::held::datasets;
+use crate::out::{aligned, say, usd};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -224,9 +226,8 @@ async fn queues(clients: &Clients, stack: &str) -> Queues {
 
 /// Every dataset that has a contract, or raw objects that wait for one.
 async fn overview(store: &dyn Store, now: Timestamp) -> Result<Vec<Summary>, Failure> {
-    let contracts = list_all(store, keys::CONTRACTS).await?;
     let mut views = BTreeMap::new();
-    for dataset in contracts.iter().filter_map(|o| keys::parse_contract_pointer(&o.key)) {
+    for dataset in datasets(store).await? {
         let mut terms = Terms::read(store, &dataset).await;
         let view = View::open(store, &dataset).await.unwrap_or_else(|error| {
             terms.trouble = Some(error.to_string());
@@ -242,16 +243,12 @@ async fn overview(store: &dyn Store, now: Timestamp) -> Result<Vec<Summary>, Fai
     let mut summaries = Vec::new();
     for (dataset, (terms, mut view, raw_ids)) in views {
         // Records are read only where they tell which raw objects are on their way.
-        if raw_ids.len() as u64 > view.root.sum(recorded_in) {
+        if raw_ids.len() as u64 > view.root.sum(PageRef::records) {
             view = view.whole(store, &dataset).await?;
         }
         summaries.push(summary(dataset, terms, &view, &raw_ids, now));
     }
     Ok(summaries)
-}
-
-fn recorded_in(page: &sluicegate_table::tree::PageRef) -> u64 {
-    page.states.values().sum()
 }
 
 /// What a status wants of a contract.
@@ -293,7 +290,7 @@ fn summary(
     for (state, count) in view.root.pages.iter().flat_map(|page| &page.states) {
         *states.entry(State::word(*state)).or_default() += count;
     }
-    let unrecorded = (raw_ids.len() as u64).saturating_sub(view.root.sum(recorded_in));
+    let unrecorded = (raw_ids.len() as u64).saturating_sub(view.root.sum(PageRef::records));
     states.insert(terms.without_record(), unrecorded);
     let Terms { version: contract, promise, trouble } = terms;
     let pending = raw_ids.iter().filter(|id| !view.ledger.records.contains_key(*id));
@@ -495,7 +492,7 @@ fn line(summary: &Summary, now: Timestamp) -> [String; 6] {
         snapshot.map_or(0, |s| s.rows).to_string(),
         snapshot.map_or("never".to_owned(), |s| format!("{} ago", since(s.published_at, now))),
         summary.freshness.as_ref().map(Freshness::said).unwrap_or_default(),
-        format!("{:.6}", summary.cost_nano_usd as f64 / 1e9),
+        format!("{:.6}", usd(summary.cost_nano_usd)),
     ]
 }
 
@@ -526,7 +523,7 @@ fn print_queues(queues: Option<&Queues>) {
 }
 
 fn dollars(nano: u64) -> String {
-    format!("{:.6} dollars", nano as f64 / 1e9)
+    format!("{:.6} dollars", usd(nano))
 }
 
 /// How long ago a moment was.

@@ -22,7 +22,7 @@ use sluicegate_table::{Decision, Proposal, Record, State, View, current_contract
 
 use crate::Failure;
 use crate::dlq::{self, Letter};
-use crate::out::{refused, say};
+use crate::out::{refused, say, usd};
 use crate::status::since;
 
 #[derive(Args)]
@@ -457,7 +457,7 @@ fn print(story: &Story, now: Timestamp) {
 
 fn print_version(version: &Version, now: Timestamp) {
     let Version { raw_id, state, bytes, events, stagings, reason, .. } = version;
-    let dollars = version.cost_nano_usd as f64 / 1e9;
+    let dollars = usd(version.cost_nano_usd);
     say!("");
     let last = events.iter().rfind(|event| event.at <= now).map(|event| since(event.at, now));
     let last = last.map(|since| format!(", nothing since {since}")).unwrap_or_default();

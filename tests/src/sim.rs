@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use serde_json::{Value, json};
+use sluicegate_contract::time::MICROS_PER_DAY;
 use sluicegate_lake::faulty::{Faulty, Odds};
 use sluicegate_lake::memory::{Memory, MemoryStore};
 use sluicegate_lake::{Ambient, Dataset, Order, RawId, Seeded, Store, StoreError, keys};
@@ -28,7 +29,7 @@ use auditor::Auditor;
 const DATASET: &str = "readings";
 const SOURCES: [&str; 6] = ["a.csv", "b.csv", "c/d.csv", "e f.csv", "g.csv", "h.csv"];
 /// Of the simulation's contracts, in microseconds.
-const ALLOWED_LATENESS: i64 = 86_400_000_000;
+const ALLOWED_LATENESS: i64 = MICROS_PER_DAY;
 /// So few records a page that there are several.
 const PAGE_WEIGHT: usize = 4;
 

@@ -14,7 +14,7 @@ use sluicegate_contract::audits::{
 };
 use sluicegate_contract::expr::{Aggregate, Expr, Literal, Value};
 use sluicegate_contract::profile::{ColumnProfile, Profile};
-use sluicegate_contract::time::{MICROS_PER_DAY, date, date_time};
+use sluicegate_contract::time::{MICROS_PER_DAY, MICROS_PER_HOUR, date, date_time};
 use sluicegate_contract::{
     AuditResult, AuditState, Contract, Coverage, Field, Grain, Num, Type, pointer,
 };
@@ -23,7 +23,6 @@ use crate::digest::Digest;
 use crate::rowtest::Tally;
 use crate::unique::Uniqueness;
 
-const MICROS_PER_HOUR: i64 = 3_600_000_000;
 /// Values that both sides of a drift must have, where the contract does not say.
 const DRIFT_FLOOR: u64 = 500;
 /// Standard deviations that an estimate may be off.

@@ -20,7 +20,7 @@ use sluicegate_contract::audits::AuditMeasure;
 use sluicegate_contract::check::{published_schema, suspects};
 use sluicegate_contract::infer::Amendment;
 use sluicegate_contract::profile::Profile;
-use sluicegate_contract::time::{MICROS_PER_DAY, month_of_day};
+use sluicegate_contract::time::{MICROS_PER_DAY, MICROS_PER_HOUR, month_of_day};
 use sluicegate_contract::{
     AuditResult, Contract, Coverage, Grain, Lineage, Outcome, Reason, RowFormat, Verdict,
     VerdictError, Version, pointer,
@@ -38,7 +38,6 @@ use crate::rowtest::{RowTests, Tally};
 use crate::unique::{Keys, Uniqueness};
 use crate::unknown::Unknown;
 
-const MICROS_PER_HOUR: i64 = 3_600_000_000;
 /// Partitions that the rows of one object may lie in: each is a file, and a request.
 const MAX_PARTITIONS: usize = 10_000;
 

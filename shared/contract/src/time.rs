@@ -2,8 +2,11 @@
 //!
 //! Nothing is rounded: a fraction finer than a microsecond and a leap second are valid RFC 3339, but no microsecond.
 
+/// Microseconds of an hour.
+pub const MICROS_PER_HOUR: i64 = 3_600_000_000;
+
 /// Microseconds of a day.
-pub const MICROS_PER_DAY: i64 = 86_400_000_000;
+pub const MICROS_PER_DAY: i64 = 24 * MICROS_PER_HOUR;
 
 /// Days since 1970-01-01 of `YYYY-MM-DD`, a day that exists.
 pub fn date(text: impl AsRef<[u8]>) -> Option<i32> {

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
-use sluicegate_contract::{Reupload, Version};
+use sluicegate_contract::{Contract, Reupload, Version};
 use sluicegate_lake::cas::{Backoff, Swap, Writer};
 use sluicegate_lake::{
     Ambient, Dataset, Expected, Order, RawId, Source, Store, StoreError, keys, list_all,
@@ -35,7 +35,7 @@ pub(crate) const AT_ONCE: usize = 16;
 
 /// How long an attempt may take to write its tree: what is older and was never swapped in may be collected a day later. A
 /// machine that sleeps in between wakes to a lost race.
-pub(crate) const LONGEST_ATTEMPT: SignedDuration = SignedDuration::from_hours(1);
+const LONGEST_ATTEMPT: SignedDuration = SignedDuration::from_hours(1);
 
 /// A proposal that a message asks to be promoted.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -201,10 +201,7 @@ async fn attempt(
         .into_iter()
         .map(|(w, proposal)| Incoming { proposal, decision: decisions.get(w).cloned() })
         .collect();
-    let (_, version) = current_contract(store, dataset).await?.ok_or_else(|| {
-        CommitError::Contract(format!("{dataset} has none, though something of it was staged"))
-    })?;
-    let contract = version.contract().map_err(|e| CommitError::Contract(e.to_string()))?;
+    let (version, contract) = governing(store, dataset, "something of it was staged").await?;
     let policy = Policy {
         reupload: contract.reupload,
         allowed_lateness: contract.allowed_lateness,
@@ -230,6 +227,7 @@ async fn attempt(
         view: &view,
         plan: &plan,
         version: &version,
+        contract: &contract,
         page_weight,
         reupload: policy.reupload,
         summary: BTreeMap::new(),
@@ -250,6 +248,7 @@ pub(crate) struct Publication<'a> {
     pub(crate) view: &'a View,
     pub(crate) plan: &'a Plan,
     pub(crate) version: &'a Version,
+    pub(crate) contract: &'a Contract,
     pub(crate) page_weight: usize,
     /// What SRC-1 is held against.
     pub(crate) reupload: Reupload,
@@ -272,8 +271,7 @@ impl Publication<'_> {
         self,
         seen: &mut BTreeSet<String>,
     ) -> Result<Option<Published>, CommitError> {
-        let Self { store, ambient, dataset, view, plan, version, page_weight, .. } = self;
-        let contract = version.contract().map_err(|e| CommitError::Contract(e.to_string()))?;
+        let Self { store, ambient, dataset, view, plan, page_weight, .. } = self;
         invariants::check(view, plan, self.reupload)?;
         files_exist(store, plan, seen).await?;
         let number = view.number() + 1;
@@ -281,22 +279,37 @@ impl Publication<'_> {
         let summary = &self.summary;
         let tree =
             NewTree { writer: &writer, store, dataset, view, plan, number, page_weight, summary };
-        let file = tree.write(&contract, version, ambient.now()).await?;
-        if ambient.now().duration_since(began) > LONGEST_ATTEMPT {
-            return Ok(None);
-        }
-        let swapped = swap(&writer, dataset, view, file.clone()).await?;
+        let file = tree.write(self.contract, self.version, ambient.now()).await?;
+        let swapped = swap(&writer, ambient, began, dataset, view, file.clone()).await?;
         Ok((swapped == Swap::Done).then(|| Published { number, file, at: ambient.now() }))
     }
 }
 
-/// Swaps the pointer that a view was read by.
+/// A dataset's contract and its version. It has one, says `though`.
+pub(crate) async fn governing(
+    store: &dyn Store,
+    dataset: &Dataset,
+    though: &str,
+) -> Result<(Version, Contract), CommitError> {
+    let (_, version) = current_contract(store, dataset)
+        .await?
+        .ok_or_else(|| CommitError::Contract(format!("{dataset} has none, though {though}")))?;
+    let contract = version.contract().map_err(|e| CommitError::Contract(e.to_string()))?;
+    Ok((version, contract))
+}
+
+/// Swaps the pointer that a view was read by. What `began` too long ago has lost: its objects may be collected.
 pub(crate) async fn swap(
     writer: &Writer<'_>,
+    ambient: &dyn Ambient,
+    began: Timestamp,
     dataset: &Dataset,
     view: &View,
     file: String,
 ) -> Result<Swap, StoreError> {
+    if ambient.now().duration_since(began) > LONGEST_ATTEMPT {
+        return Ok(Swap::Lost);
+    }
     let expected = view.pointer.clone().map_or(Expected::Nothing, Expected::Tag);
     writer.swap(&keys::table_pointer(dataset), Bytes::from(file), &expected).await
 }
@@ -331,6 +344,17 @@ fn report(view: &View, plan: &Plan, wanted: &[Wanted], number: Option<i64>) -> R
     }
 }
 
+/// All versions of a source, promoted or not.
+pub(crate) async fn raw_ids_of(
+    store: &dyn Store,
+    dataset: &Dataset,
+    source: &Source,
+) -> Result<BTreeSet<RawId>, StoreError> {
+    let listed = list_all(store, &keys::raw_of_source(dataset, source)).await?;
+    let named = listed.iter().filter_map(|object| keys::parse_raw(&object.key));
+    Ok(named.map(|(_, _, id)| id).collect())
+}
+
 async fn list_versions(
     store: &dyn Store,
     dataset: &Dataset,
@@ -338,9 +362,8 @@ async fn list_versions(
 ) -> Result<BTreeMap<Source, BTreeSet<RawId>>, CommitError> {
     let sources: BTreeSet<Source> = news.iter().map(|w| w.source.clone()).collect();
     let listed = futures::stream::iter(sources).map(|source| async move {
-        let listed = list_all(store, &keys::raw_of_source(dataset, &source)).await?;
-        let ids = listed.iter().filter_map(|o| keys::parse_raw(&o.key)).map(|(_, _, id)| id);
-        Ok::<_, CommitError>((source, ids.collect()))
+        let ids = raw_ids_of(store, dataset, &source).await?;
+        Ok::<_, CommitError>((source, ids))
     });
     let mut versions: BTreeMap<Source, BTreeSet<RawId>> =
         listed.buffer_unordered(AT_ONCE).try_collect().await?;

@@ -11,7 +11,7 @@ use sluicegate_contract::Reupload;
 use sluicegate_lake::cas::{Creation, Writer};
 use sluicegate_lake::{Ambient, Dataset, Order, RawId, Source, Store, keys, list_all};
 
-use crate::commit::{CommitError, read_decision, read_proposal};
+use crate::commit::{CommitError, raw_ids_of, read_decision, read_proposal};
 use crate::contracts::current_contract;
 use crate::ledger::{Record, State};
 use crate::proposal::{Decision, Proposal, Ruling};
@@ -203,9 +203,8 @@ async fn versions_in(
     dataset: &Dataset,
     source: &Source,
 ) -> Result<Vec<Record>, CommitError> {
-    let listed = list_all(store, &keys::raw_of_source(dataset, source)).await?;
-    let ids = listed.iter().filter_map(|o| keys::parse_raw(&o.key)).map(|(_, _, id)| id);
-    let pages: BTreeSet<usize> = ids.filter_map(|id| view.root.page_of(&id)).collect();
+    let ids = raw_ids_of(store, dataset, source).await?;
+    let pages: BTreeSet<usize> = ids.iter().filter_map(|id| view.root.page_of(id)).collect();
     view.load(store, dataset, pages).await?;
     let records = view.ledger.records.values().filter(|r| r.source == *source);
     let mut versions: Vec<Record> = records.cloned().collect();

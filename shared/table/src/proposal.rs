@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sluicegate_contract::infer::Amendment;
 use sluicegate_contract::profile::Profile;
+use sluicegate_contract::time::{MICROS_PER_DAY, MICROS_PER_HOUR};
 use sluicegate_contract::{AuditResult, Outcome, Verdict};
 use sluicegate_lake::{Cost, Dataset, Order, RawId, Source, Usage};
 
@@ -141,8 +142,6 @@ pub struct PartitionBy {
 }
 
 impl PartitionBy {
-    const MICROS_PER_HOUR: i64 = 3_600_000_000;
-
     /// As a field of an Iceberg spec, its id still to be given.
     pub fn field(&self) -> PartitionField {
         PartitionField {
@@ -170,8 +169,8 @@ impl PartitionBy {
     pub fn end(&self, value: i32) -> i64 {
         let next = i64::from(value) + 1;
         match self.transform {
-            Transform::Hour => next * Self::MICROS_PER_HOUR,
-            Transform::Day => next * 24 * Self::MICROS_PER_HOUR,
+            Transform::Hour => next * MICROS_PER_HOUR,
+            Transform::Day => next * MICROS_PER_DAY,
             Transform::Month => {
                 let year = i16::try_from(1970 + next.div_euclid(12)).unwrap_or(i16::MAX);
                 let month = i8::try_from(1 + next.rem_euclid(12)).unwrap_or(1);

@@ -19,13 +19,12 @@ use sluicegate_lake::cas::{Swap, Writer};
 use sluicegate_lake::{Ambient, Dataset, Listed, Order, RawId, Store, StoreError, keys, list_all};
 use uuid::Uuid;
 
-use crate::commit::{AT_ONCE, CommitError, LONGEST_ATTEMPT, patiently, read_proposal, swap};
+use crate::commit::{AT_ONCE, CommitError, patiently, read_proposal, swap};
 use crate::iceberg::manifest::{self, Status};
 use crate::iceberg::metadata::TableMetadata;
 use crate::ledger::{Record, State};
 use crate::log;
-use crate::view::{CHANGES, LEDGER, View, base_of, object, tree_of};
-use crate::write::LOGGED_FILES;
+use crate::view::{CHANGES, LEDGER, View, base_of, file_name, object, tree_of};
 
 /// The least time that what is no longer reachable is kept: readers and writers of that time are done by then.
 pub const LEAST_GRACE: SignedDuration = SignedDuration::from_hours(24);
@@ -89,18 +88,12 @@ pub async fn expire(
         let numbers = metadata.snapshots.iter().filter(|s| old.contains(&s.snapshot_id));
         let snapshots = numbers.map(|s| s.sequence_number).collect();
         let writer = Writer::new(store, ambient);
-        let present = view.file.as_deref().unwrap_or_default();
-        let present = format!("{}{present}.metadata.json", base_of(store, dataset));
-        let next = metadata
-            .with_previous_file(present, LOGGED_FILES)
-            .without_snapshots(&old, now.as_millisecond());
-        let file = format!("{:05}-{}", next.last_sequence_number, writer.attempt());
+        let next = view.logged(metadata, store, dataset);
+        let next = next.without_snapshots(&old, now.as_millisecond());
+        let file = file_name(next.last_sequence_number, writer.attempt());
         let key = keys::metadata(dataset, &format!("{file}.metadata.json"));
         writer.create(&key, next.to_json()?).await?;
-        if ambient.now().duration_since(now) > LONGEST_ATTEMPT {
-            return Ok(None);
-        }
-        let swapped = swap(&writer, dataset, &view, file).await?;
+        let swapped = swap(&writer, ambient, now, dataset, &view, file).await?;
         Ok((swapped == Swap::Done).then_some(Expired { snapshots, attempts }))
     })
     .await

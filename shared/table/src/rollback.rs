@@ -15,8 +15,7 @@ use sluicegate_contract::Reupload;
 use sluicegate_lake::{Ambient, Dataset, RawId, Store};
 
 use crate::changes::{Gathered, RestatedBy};
-use crate::commit::{CommitError, Publication, patiently};
-use crate::contracts::current_contract;
+use crate::commit::{CommitError, Publication, governing, patiently};
 use crate::iceberg::metadata::Snapshot;
 use crate::invariants;
 use crate::ledger::{Record, State};
@@ -138,10 +137,7 @@ async fn attempt(
     }
     let (plan, restored) = planned(store, dataset, &mut now, request.to).await?;
     known.planned.clone_from(&restored);
-    let (_, version) =
-        current_contract(store, dataset).await.map_err(CommitError::from)?.ok_or_else(|| {
-            CommitError::Contract(format!("{dataset} has none, though it has a table"))
-        })?;
+    let (version, contract) = governing(store, dataset, "it has a table").await?;
     let summary = [
         (TO, request.to.to_string()),
         (BY, request.by.to_owned()),
@@ -155,6 +151,7 @@ async fn attempt(
         view: &now,
         plan: &plan,
         version: &version,
+        contract: &contract,
         page_weight,
         // What the older snapshot published under another setting may be published again.
         reupload: Reupload::Append,

@@ -58,10 +58,14 @@ fn not_known() -> Option<i64> {
 }
 
 impl PageRef {
+    /// Records, whatever their state.
+    pub fn records(&self) -> u64 {
+        self.states.values().sum()
+    }
+
     /// Records or files, whichever are more.
     pub(crate) fn weight(&self) -> usize {
-        let records = self.states.values().sum::<u64>();
-        usize::try_from(records.max(self.files)).unwrap_or(usize::MAX)
+        usize::try_from(self.records().max(self.files)).unwrap_or(usize::MAX)
     }
 }
 

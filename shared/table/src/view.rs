@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use sluicegate_lake::{Dataset, ETag, RawId, Store, StoreError, keys};
+use uuid::Uuid;
 
 use crate::commit::{AT_ONCE, CommitError};
 use crate::iceberg::list::{self, ManifestFile};
@@ -18,6 +19,9 @@ pub(crate) const LEDGER: &str = "sluicegate.ledger";
 pub(crate) const CHANGES: &str = "sluicegate.changes";
 pub(crate) const COMMIT: &str = "sluicegate.commit";
 pub(crate) const CONTRACT: &str = "sluicegate.contract-sequence";
+
+/// Earlier files that the metadata lists; readers parse them all.
+const LOGGED_FILES: usize = 100;
 
 /// A table as one snapshot of it says. Records and files are those of the pages that were read.
 #[derive(Clone, Debug, Default)]
@@ -142,6 +146,18 @@ impl View {
         Ok(())
     }
 
+    /// Metadata to build on: with its own file, that this was read from, in the log of earlier ones.
+    pub(crate) fn logged(
+        &self,
+        metadata: &TableMetadata,
+        store: &dyn Store,
+        dataset: &Dataset,
+    ) -> TableMetadata {
+        let file = self.file.as_deref().unwrap_or_default();
+        let file = format!("{}{file}.metadata.json", base_of(store, dataset));
+        metadata.with_previous_file(file, LOGGED_FILES)
+    }
+
     /// The number of the snapshot, which is its sequence number; 0 for none.
     pub fn number(&self) -> i64 {
         self.metadata.as_ref().map_or(0, |m| m.last_sequence_number)
@@ -173,6 +189,11 @@ pub(crate) async fn tree_of(
         return Err(CommitError::Corrupt(format!("{name}: format {}", root.v)));
     }
     Ok((root, list::read(&listed)?))
+}
+
+/// The name of a metadata file, as the pointer has it.
+pub(crate) fn file_name(number: i64, attempt: Uuid) -> String {
+    format!("{number:05}-{attempt}")
 }
 
 /// The start of every metadata path of a table.

@@ -26,11 +26,10 @@ use crate::mapping::{partition_by, table_schema};
 use crate::plan::Plan;
 use crate::proposal::PartitionBy;
 use crate::tree::{Page, Root, merges, split};
-use crate::view::{CHANGES, COMMIT, CONTRACT, LEDGER, View, base_of, raw_id_of};
+use crate::view::{CHANGES, COMMIT, CONTRACT, LEDGER, View, base_of, file_name, raw_id_of};
 
-/// Snapshots and earlier files that the metadata lists; readers parse them all.
+/// Snapshots that the metadata lists; readers parse them all.
 const RETAINED_SNAPSHOTS: usize = 200;
-pub(crate) const LOGGED_FILES: usize = 100;
 
 /// What a new tree is made of.
 pub(crate) struct NewTree<'a> {
@@ -100,7 +99,7 @@ impl NewTree<'_> {
             summary,
             schema_id: Some(metadata.current_schema_id),
         };
-        let file = format!("{:05}-{uuid}", self.number);
+        let file = file_name(self.number, uuid);
         let metadata = metadata.with_snapshot(snapshot, RETAINED_SNAPSHOTS).to_json()?;
         objects.extend([
             (ledger, json(&root)?),
@@ -140,9 +139,7 @@ impl NewTree<'_> {
         };
         let schema = table_schema(contract, version);
         let by: Vec<_> = partition_by(contract, version).iter().map(|b| b.field()).collect();
-        let file = view.file.as_deref().unwrap_or_default();
-        let file = format!("{}{file}.metadata.json", base_of(store, dataset));
-        let logged = metadata.with_previous_file(file, LOGGED_FILES).with_spec(by);
+        let logged = view.logged(metadata, store, dataset).with_spec(by);
         if version.sequence <= view.contract_sequence() {
             return logged;
         }

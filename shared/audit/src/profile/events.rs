@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use sluicegate_contract::profile::{EventStep, Events};
+use sluicegate_contract::time::MICROS_PER_HOUR;
 
-const MICROS_PER_HOUR: i64 = 3_600_000_000;
 /// Hours that are counted in one piece: some sixty years.
 const SPAN: usize = 1 << 19;
 /// Hours beyond that which are told apart.
