@@ -25,6 +25,10 @@ use sluicegate_lake::{
 };
 use sluicegate_tests::sim::{Run, Wraps, run};
 
+/// A third of a history's time went to the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn life(seed: u64, steps: usize, wraps: Wraps) -> Result<Run, String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();

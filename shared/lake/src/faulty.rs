@@ -51,6 +51,7 @@ struct State {
     odds: Odds,
     /// Requests until the process dies, and whether that one is still carried out.
     kill_in: Option<(u64, bool)>,
+    dead: bool,
     fired: BTreeMap<Fault, u64>,
 }
 
@@ -66,7 +67,8 @@ pub struct Faulty {
 impl Faulty {
     /// A store that behaves until told otherwise.
     pub fn new(inner: Arc<dyn Store>, seed: u64) -> Self {
-        let state = State { odds: Odds::default(), kill_in: None, fired: BTreeMap::new() };
+        let state =
+            State { odds: Odds::default(), kill_in: None, dead: false, fired: BTreeMap::new() };
         Self {
             inner,
             dice: Arc::new(Seeded::new(jiff::Timestamp::UNIX_EPOCH, seed)),
@@ -85,14 +87,19 @@ impl Faulty {
         self.lock().odds = odds;
     }
 
-    /// Has the process die at the `requests`th request from now, before or after it is carried out; `None`: never.
+    /// Has the process die at the `requests`th request from now, before or after it is carried out; `None`: never. After its
+    /// death nothing is answered until this is called for the next one.
     pub fn kill_at(&self, requests: Option<u64>, carried_out: bool) {
-        self.lock().kill_in = requests.map(|n| (n, carried_out));
+        let mut state = self.lock();
+        (state.kill_in, state.dead) = (requests.map(|n| (n, carried_out)), false);
     }
 
     /// Answers when the process has died.
     pub async fn killed(&self) {
-        self.death.notified().await;
+        // A death that nobody waited for leaves a permit behind: the next process does not die of it.
+        while !self.lock().dead {
+            self.death.notified().await;
+        }
     }
 
     /// How often each kind of fault fired.
@@ -141,6 +148,7 @@ impl Faulty {
     }
 
     async fn die<T>(&self) -> T {
+        self.lock().dead = true;
         self.death.notify_one();
         std::future::pending().await
     }
@@ -155,6 +163,9 @@ impl Faulty {
         F: Future<Output = Result<T, E>>,
     {
         let try_again = |reason: &str| E::try_again(what, reason);
+        if self.lock().dead {
+            return std::future::pending().await;
+        }
         match self.draw(is_write) {
             None => {
                 // Every request gives others a chance, so that two functions interleave.

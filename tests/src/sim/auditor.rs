@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sluicegate_contract::Outcome;
+use sluicegate_contract::time::MICROS_PER_DAY;
 use sluicegate_lake::memory::MemoryStore;
 use sluicegate_lake::{Order, RawId, Store, keys};
 use sluicegate_table::changes::{Change, ChangeList};
@@ -79,8 +80,9 @@ impl Auditor {
 
     /// Once everything is delivered and replayed, nothing is withdrawn any more.
     pub(super) fn all_came_back(&self) -> Result<(), String> {
-        let first = self.withdrawn.keys().next();
-        ensure(first.is_none(), || format!("{first:?} did not come back by a replay"))
+        let Some((id, barrier)) = self.withdrawn.first_key_value() else { return Ok(()) };
+        let record = self.last.as_ref().and_then(|view| view.ledger.records.get(id));
+        Err(format!("{id}, out since {barrier}, did not come back by a replay: {record:?}"))
     }
 
     /// Looks at every snapshot since the last that was seen.
@@ -264,8 +266,8 @@ impl Auditor {
             let newest = others().filter_map(|r| Some(range(r)?.1)).max();
             let oldest = others().filter(|r| !r.backfill).filter_map(|r| Some(range(r)?.0)).min();
             let proposal = self.proposal(world, &record.raw_id, record.order).await?;
-            let first_day = oldest.map(|at| at.div_euclid(DAY));
-            let last_day = proposal.event_range.map(|(_, at)| at.div_euclid(DAY));
+            let first_day = oldest.map(|at| at.div_euclid(MICROS_PER_DAY));
+            let last_day = proposal.event_range.map(|(_, at)| at.div_euclid(MICROS_PER_DAY));
             let backfill = newest.is_some()
                 && last_day.is_some_and(|last| first_day.is_none_or(|first| last < first));
             let mut expected = BTreeSet::new();
@@ -390,8 +392,6 @@ impl Auditor {
         Ok(proposal)
     }
 }
-
-const DAY: i64 = 86_400_000_000;
 
 async fn exists(lake: &MemoryStore, path: &str, bytes: u64) -> Result<(), String> {
     let base = lake.uri("");

@@ -8,7 +8,9 @@
 //! Fails on every codec but `null`, and on schemas that refer to a type by name (Iceberg's never do): resolving names
 //! would let a small schema describe an endless one.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use serde_json::{Map, Value, json};
 
@@ -128,17 +130,14 @@ impl Encoder {
 
 /// A whole container file of `items`, each written by `encode` as `schema` says.
 pub(super) fn write<T>(
-    schema: &Value,
+    schema: &str,
     metadata: &[(&str, &str)],
     items: impl IntoIterator<Item = T>,
     mut encode: impl FnMut(&mut Encoder, T) -> Result<()>,
 ) -> Result<Vec<u8>> {
-    let schema = schema.to_string();
     let mut head = Encoder(MAGIC.to_vec());
     head.len(metadata.len() + 2)?;
-    for (key, value) in
-        [("avro.schema", schema.as_str()), ("avro.codec", "null")].iter().chain(metadata)
-    {
+    for (key, value) in [("avro.schema", schema), ("avro.codec", "null")].iter().chain(metadata) {
         head.bytes(key.as_bytes())?;
         head.bytes(value.as_bytes())?;
     }
@@ -199,7 +198,30 @@ pub(super) enum Shape {
     Record(Vec<(Option<i32>, Shape)>),
 }
 
+thread_local! {
+    static SHAPES: RefCell<Vec<(Vec<u8>, Rc<Shape>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// As many schemas as a commit meets: of lists, and of manifests under a few partition specs.
+const REMEMBERED: usize = 8;
+
 impl Shape {
+    /// The shape of a file's schema. All manifests of a table have the same one, and to parse it takes longer than to read
+    /// a dozen entries: the last ones are remembered.
+    fn of(schema: &[u8]) -> Result<Rc<Self>> {
+        SHAPES.with_borrow_mut(|known| {
+            if let Some(at) = known.iter().position(|(text, _)| text == schema) {
+                return Ok(Rc::clone(&known[at].1));
+            }
+            let value: Value =
+                serde_json::from_slice(schema).map_err(FormatError::json("the Avro schema"))?;
+            let shape = Rc::new(Self::parse(&value)?);
+            known.truncate(REMEMBERED - 1);
+            known.insert(0, (schema.to_vec(), Rc::clone(&shape)));
+            Ok(shape)
+        })
+    }
+
     /// The depth is bounded by that of the JSON, which its parser bounds.
     fn parse(schema: &Value) -> Result<Self> {
         Ok(match schema {
@@ -524,7 +546,7 @@ impl<'a> Decoder<'a> {
 pub(super) struct Container<'a> {
     decoder: Decoder<'a>,
     metadata: BTreeMap<&'a str, &'a [u8]>,
-    shape: Shape,
+    shape: Rc<Shape>,
     sync: &'a [u8],
 }
 
@@ -550,9 +572,7 @@ impl<'a> Container<'a> {
         }
         let schema =
             metadata.get("avro.schema").ok_or(FormatError::Missing { field: "avro.schema" })?;
-        let schema: Value =
-            serde_json::from_slice(schema).map_err(FormatError::json("the Avro schema"))?;
-        Ok(Self { decoder, metadata, shape: Shape::parse(&schema)?, sync })
+        Ok(Self { decoder, shape: Shape::of(schema)?, metadata, sync })
     }
 
     /// A value of the header; `None` also if it is no text.
@@ -662,8 +682,7 @@ mod tests {
     #[test]
     fn unknown_codecs_and_named_references_are_refused() {
         let none: [i64; 0] = [];
-        let bytes =
-            write(&json!("long"), &[("avro.codec", "deflate")], none, |_, _| Ok(())).unwrap();
+        let bytes = write(r#""long""#, &[("avro.codec", "deflate")], none, |_, _| Ok(())).unwrap();
         assert!(matches!(
             Container::open(&bytes),
             Err(FormatError::Unsupported { what: "Avro codec", .. })
@@ -702,7 +721,7 @@ mod tests {
     #[test]
     fn long_files_are_written_in_blocks() {
         let items = vec!["x".repeat(1000); 500];
-        let schema = record("r", vec![required(1, "f", "string")]);
+        let schema = record("r", vec![required(1, "f", "string")]).to_string();
         let bytes = write(&schema, &[], &items, |e, item| e.bytes(item.as_bytes())).unwrap();
         let sync = bytes.get(bytes.len() - SYNC..).unwrap();
         assert!(bytes.windows(SYNC).filter(|w| *w == sync).count() > 5);

@@ -3,6 +3,8 @@
 //! Guarantees: the sums and bounds of [`ManifestFile::describe`] cover every entry, deleted ones included, so a skipped
 //! manifest holds nothing that was asked for. Fails (`Unsupported`) on lists that name delete manifests.
 
+use std::sync::LazyLock;
+
 use super::FormatError;
 use super::avro::{self, Container, Decoder, Encoder, Shape};
 use super::manifest::{Entry, Status};
@@ -92,7 +94,7 @@ pub fn write(
         ("sequence-number", &sequence_number.to_string()),
         ("format-version", "2"),
     ];
-    avro::write(&list_schema(), &metadata, manifests, encode)
+    avro::write(&SCHEMA, &metadata, manifests, encode)
 }
 
 pub fn read(bytes: &[u8]) -> Result<Vec<ManifestFile>, FormatError> {
@@ -100,7 +102,7 @@ pub fn read(bytes: &[u8]) -> Result<Vec<ManifestFile>, FormatError> {
 }
 
 /// The fields [`encode`] writes, in its order.
-fn list_schema() -> serde_json::Value {
+static SCHEMA: LazyLock<String> = LazyLock::new(|| {
     use avro::{array, optional, record, required};
 
     let summary = record(
@@ -132,7 +134,8 @@ fn list_schema() -> serde_json::Value {
             optional(519, "key_metadata", "bytes"),
         ],
     )
-}
+    .to_string()
+});
 
 fn encode(e: &mut Encoder, manifest: &ManifestFile) -> Result<(), FormatError> {
     e.bytes(manifest.path.as_bytes())?;

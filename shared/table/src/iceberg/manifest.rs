@@ -6,6 +6,7 @@
 //! is never dropped or read by halves.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -224,39 +225,17 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Entry>, FormatError> {
     container.records(decode)
 }
 
-/// The fields [`encode`] writes, in its order.
-fn entry_schema(spec: &PartitionSpec) -> Result<serde_json::Value, FormatError> {
+/// The fields [`encode`] writes, in its order, with [`PARTITION`] where the spec says what follows.
+static SCHEMA: LazyLock<String> = LazyLock::new(|| {
     use avro::{array, map, optional, record, required};
 
-    let partition = match spec.fields.as_slice() {
-        [] => Vec::new(),
-        [field] => {
-            let ty = match field.transform {
-                // Readers take a day partition for a date, and compare it as one.
-                Transform::Day => serde_json::json!({"type": "int", "logicalType": "date"}),
-                Transform::Hour | Transform::Month => "int".into(),
-            };
-            let name = avro::name(&field.name);
-            let mut avro = optional(field.field_id, &name, ty);
-            if let Some(object) = avro.as_object_mut().filter(|_| name != field.name) {
-                object.insert("iceberg-field-name".to_owned(), field.name.as_str().into());
-            }
-            vec![avro]
-        }
-        more => {
-            return Err(FormatError::unsupported(
-                "number of partition fields",
-                more.len().to_string(),
-            ));
-        }
-    };
     let file = record(
         "r2",
         vec![
             required(134, "content", "int"),
             required(100, "file_path", "string"),
             required(101, "file_format", "string"),
-            required(102, "partition", record("r102", partition)),
+            required(102, "partition", PARTITION),
             required(103, "record_count", "long"),
             required(104, "file_size_in_bytes", "long"),
             optional(108, "column_sizes", map(117, 118, "long")),
@@ -271,7 +250,7 @@ fn entry_schema(spec: &PartitionSpec) -> Result<serde_json::Value, FormatError> 
             optional(140, "sort_order_id", "int"),
         ],
     );
-    Ok(record(
+    record(
         "manifest_entry",
         vec![
             required(0, "status", "int"),
@@ -280,7 +259,37 @@ fn entry_schema(spec: &PartitionSpec) -> Result<serde_json::Value, FormatError> 
             optional(4, "file_sequence_number", "long"),
             required(2, "data_file", file),
         ],
-    ))
+    )
+    .to_string()
+});
+
+const PARTITION: &str = "PARTITION";
+
+fn entry_schema(spec: &PartitionSpec) -> Result<String, FormatError> {
+    let partition = match spec.fields.as_slice() {
+        [] => Vec::new(),
+        [field] => {
+            let ty = match field.transform {
+                // Readers take a day partition for a date, and compare it as one.
+                Transform::Day => serde_json::json!({"type": "int", "logicalType": "date"}),
+                Transform::Hour | Transform::Month => "int".into(),
+            };
+            let name = avro::name(&field.name);
+            let mut avro = avro::optional(field.field_id, &name, ty);
+            if let Some(object) = avro.as_object_mut().filter(|_| name != field.name) {
+                object.insert("iceberg-field-name".to_owned(), field.name.as_str().into());
+            }
+            vec![avro]
+        }
+        more => {
+            return Err(FormatError::unsupported(
+                "number of partition fields",
+                more.len().to_string(),
+            ));
+        }
+    };
+    let partition = avro::record("r102", partition).to_string();
+    Ok(SCHEMA.replacen(&format!("{PARTITION:?}"), &partition, 1))
 }
 
 fn encode(e: &mut Encoder, entry: &Entry, partitioned: bool) -> Result<(), FormatError> {
@@ -521,10 +530,11 @@ pub(super) mod tests {
         assert!(matches!(write(&schema(), &two, &entries()), Err(FormatError::Unsupported { .. })));
 
         let shape = avro::record("e", vec![avro::required(0, "status", "int")]);
-        let deletes = avro::write(&shape, &[("content", "deletes")], [0], |e, status| {
-            e.int(status);
-            Ok(())
-        });
+        let deletes =
+            avro::write(&shape.to_string(), &[("content", "deletes")], [0], |e, status| {
+                e.int(status);
+                Ok(())
+            });
         assert!(matches!(
             read(&deletes.unwrap()),
             Err(FormatError::Unsupported { what: "manifest content", .. })
@@ -537,7 +547,7 @@ pub(super) mod tests {
             "e",
             vec![avro::required(0, "status", "int"), avro::optional(99, "new", "string")],
         );
-        let bytes = avro::write(&shape, &[], [1], |e, status| {
+        let bytes = avro::write(&shape.to_string(), &[], [1], |e, status| {
             e.int(status);
             e.branch(true);
             e.bytes(b"skipped")

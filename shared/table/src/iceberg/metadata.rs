@@ -265,19 +265,21 @@ impl TableMetadata {
     }
 
     pub fn from_json(json: &[u8]) -> Result<Self, FormatError> {
-        // The version first: the fields of another one need not be these.
         #[derive(Deserialize)]
         #[serde(rename_all = "kebab-case")]
         struct Versioned {
             format_version: i32,
         }
-        let what = "the table metadata";
-        let Versioned { format_version } =
-            serde_json::from_slice(json).map_err(FormatError::json(what))?;
-        if format_version != VERSION {
-            return Err(FormatError::unsupported("format version", format_version.to_string()));
+        let parsed = serde_json::from_slice::<Self>(json);
+        // The fields of another version need not be these: of the two reasons its version is the better one.
+        let version = match &parsed {
+            Ok(metadata) => Some(metadata.format_version),
+            Err(_) => serde_json::from_slice(json).ok().map(|v: Versioned| v.format_version),
+        };
+        if let Some(other) = version.filter(|version| *version != VERSION) {
+            return Err(FormatError::unsupported("format version", other.to_string()));
         }
-        let mut metadata: Self = serde_json::from_slice(json).map_err(FormatError::json(what))?;
+        let mut metadata = parsed.map_err(FormatError::json("the table metadata"))?;
         // Older writers say -1 for none.
         metadata.current_snapshot_id = metadata.current_snapshot_id.filter(|id| *id != -1);
         if metadata.current_snapshot_id.is_some() && metadata.current_snapshot().is_none() {
