@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from local import ROOT
-from local.build import target
+from local.build import build
 
 Result = dict[str, Any]
 # A file and when it lands.
@@ -62,13 +61,13 @@ NewLake = Callable[[dict[str, Any]], Lake]
 @pytest.fixture(scope="session")
 def new_lake(tmp_path_factory: pytest.TempPathFactory) -> NewLake:
     """Makes an empty lake for a contract."""
-    subprocess.run(["cargo", "build", "--locked", "-p", "sluicegate-tests", "--example", "local_lake"], cwd=ROOT, check=True)
+    program = build(with_tests=True).example("local_lake")
 
     def make(contract: dict[str, Any]) -> Lake:
         folder = tmp_path_factory.mktemp("lake")
         path = folder / "contract.json"
         path.write_text(json.dumps(contract))
-        return Lake(target() / "examples" / "local_lake", folder / "lake", path)
+        return Lake(program, folder / "lake", path)
 
     return make
 

@@ -42,7 +42,7 @@ def contract(dataset: str) -> Row:
 
 @pytest.fixture(scope="session")
 def run() -> Run:
-    program = build().sluicegate
+    program = build(with_tests=True).sluicegate
 
     def run(*arguments: object, stdin: bytes = b"", limits: dict[int, int] | None = None) -> Done:
         def limit() -> None:

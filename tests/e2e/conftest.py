@@ -51,7 +51,7 @@ def aws() -> Iterator[emulator.Emulator]:
 
 @pytest.fixture(scope="session")
 def pipeline(aws: emulator.Emulator) -> Pipeline:
-    built = build()
+    built = build(with_tests=True)
     return Pipeline(aws.endpoint, deploy(aws.endpoint, built.functions), built.sluicegate)
 
 

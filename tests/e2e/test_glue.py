@@ -37,7 +37,7 @@ def database(glue: Any) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def pipeline(aws: emulator.Emulator) -> Pipeline:
-    built = build()
+    built = build(with_tests=True)
     return Pipeline(aws.endpoint, deploy(aws.endpoint, built.functions, GlueDatabase=DATABASE), built.sluicegate)
 
 
@@ -142,7 +142,7 @@ def test_a_database_that_is_missing_fails_no_message_and_is_made_up_for(pipeline
 
 
 def test_without_the_parameter_glue_is_not_asked(aws: emulator.Emulator, glue: Any, database: str) -> None:
-    built = build()
+    built = build(with_tests=True)
     plain = Pipeline(aws.endpoint, deploy(aws.endpoint, built.functions), built.sluicegate)
     name = lands(plain, "plain")
     plain.upload(name, "a.csv", orders(1, 3))

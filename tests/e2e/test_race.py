@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 from conftest import orders
 
-from local import ROOT, engines
-from local.build import target
+from local import engines
+from local.build import build
 from local.emulator import Emulator
 from local.pipeline import Pipeline, Status
 
@@ -112,9 +112,7 @@ class Promoters:
 
 @pytest.fixture(scope="module")
 def program() -> Path:
-    done = subprocess.run(["cargo", "build", "--locked", "--quiet", "-p", "sluicegate-tests", "--example", "promoter"], cwd=ROOT)
-    assert done.returncode == 0
-    return target() / "examples" / "promoter"
+    return build(with_tests=True).example("promoter")
 
 
 @contextmanager

@@ -25,15 +25,25 @@ class Build:
     functions: dict[str, Path]
     sluicegate: Path
 
+    @staticmethod
+    def example(name: str) -> Path:
+        """A program of tests/examples, which only a build with tests makes."""
+        return target() / "examples" / name
+
 
 def target() -> Path:
     """Where cargo puts dev builds."""
     return Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve() / "debug"
 
 
-def build() -> Build:
+def build(*, with_tests: bool = False) -> Build:
+    """`with_tests` also builds the programs of tests/examples, all with the features that `cargo test` builds with: with
+    others every dependency would be built once more."""
     packages = [f"sluicegate-{name}" for name in (*FUNCTIONS, "cli")]
-    command = ["cargo", "build", "--locked", *(part for package in packages for part in ("-p", package))]
+    wanted = [part for package in packages for part in ("-p", package)]
+    if with_tests:
+        wanted = ["--workspace", "--all-features", "--bins", "--examples"]
+    command = ["cargo", "build", "--locked", *wanted]
     if not all((target() / name).exists() for name in (*FUNCTIONS, "sluicegate")):
         print(f"Building the functions for this machine: {FIRST_BUILD}.", file=sys.stderr, flush=True)
     if subprocess.run(command, cwd=ROOT).returncode != 0:
