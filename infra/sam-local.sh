@@ -185,7 +185,7 @@ def upload(key, body):
 def receive(queue):
     """The one message that waits in a queue, as an event source mapping would hand it over."""
     url = sqs.get_queue_url(QueueName=f"sluicegate-{queue}")["QueueUrl"]
-    messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=2, MessageSystemAttributeNames=["All"]).get("Messages", [])
+    messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=20, MessageSystemAttributeNames=["All"]).get("Messages", [])
     expect(len(messages) == 1, f"{len(messages)} messages in the {queue} queue instead of one")
     m = messages[0]
     sqs.delete_message(QueueUrl=url, ReceiptHandle=m["ReceiptHandle"])
@@ -233,9 +233,21 @@ expect(not keys("tables/flights/metadata/"), "something was published before pro
 expect(invoke("Promote", receive("promote")) == NO_FAILURES, "promote failed the message")
 expect("tables/flights/metadata/version-hint.text" in keys("tables/flights/metadata/"), "promote did not publish")
 
+example = lambda name: json.loads(pathlib.Path(f"events/{name}.json").read_text())
+
+plan = invoke("Replay", example("replay-plan"))
+expect((plan["dataset"], plan["objects"]) == ("flights", 1) and plan["nano_usd"] > 0, f"replay planned {plan}")
+expect(f"replays/flights/{plan['plan']}/plan.json" in keys("replays/flights/"), "the plan is not kept")
+
+record = example("replay-sqs")
+record["Records"][0]["body"] = json.dumps({"dataset": "flights", "run": plan["plan"], "budget_nano_usd": 2 * plan["nano_usd"]})
+expect(invoke("Replay", record) == NO_FAILURES, "replay failed its message")
+replayed = json.loads(receive("stage-replay")["Records"][0]["body"])
+expect((replayed["raw_id"], replayed["reason"], replayed["plan"]) == (raw_id, "replay", plan["plan"]), f"replay sent {replayed}")
+ahead = json.loads(receive("replay")["Records"][0]["body"])
+expect((ahead["run"], ahead["hop"]) == (plan["plan"], 0), f"replay told itself {ahead}")
+
 answer = invoke("Replay", {"dataset": "flights", "raw_ids": [raw_id]})
 expect((answer["dataset"], answer["sent"]) == ("flights", 1) and answer["epoch"] >= 1, f"replay answered {answer}")
-replayed = json.loads(receive("stage-replay")["Records"][0]["body"])
-expect((replayed["raw_id"], replayed["reason"], replayed["epoch"]) == (raw_id, "replay", answer["epoch"]), f"replay sent {replayed}")
 print("land, stage, promote and replay answered as they should.")
 PYTHON

@@ -83,6 +83,8 @@ async fn each_golden_event_leads_to_the_next() {
     let answer = world.replay.handle(event("replay-sqs.json"), &mut summary).await.unwrap();
     assert_eq!(answer, json!({"batchItemFailures": []}));
     assert_eq!(world.queue("stage-replay").drain().len(), 2);
+    let plan = world.replay.handle(event("replay-plan.json"), &mut summary).await.unwrap();
+    assert_eq!((&plan["dataset"], &plan["objects"]), (&json!("flights"), &json!(1)));
 }
 
 #[tokio::test]
