@@ -68,8 +68,8 @@ class Emulator:
 
 
 @contextmanager
-def running() -> Iterator[Emulator]:
-    """An emulator, stopped with everything it started when the block is left."""
+def running(*, every_request: bool = False) -> Iterator[Emulator]:
+    """An emulator, stopped with everything it started when the block is left. Its log has every request if asked to."""
     if not PROGRAM.exists():
         raise Trouble("the emulator is not installed: run `make setup`")
     logs = LOCAL / "logs"
@@ -79,7 +79,7 @@ def running() -> Iterator[Emulator]:
     # Short, since the code of every function is unpacked below it; private, so that two runs share nothing.
     scratch = Path(tempfile.mkdtemp(prefix="run-", dir=LOCAL))
     try:
-        emulator, process, guard = _start(scratch, logs)
+        emulator, process, guard = _start(scratch, logs, "DEBUG" if every_request else "INFO")
         try:
             yield emulator
         finally:
@@ -88,7 +88,7 @@ def running() -> Iterator[Emulator]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _start(scratch: Path, logs: Path) -> tuple[Emulator, subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+def _start(scratch: Path, logs: Path, level: str) -> tuple[Emulator, subprocess.Popen[bytes], subprocess.Popen[bytes]]:
     # Between finding a free port and binding it somebody else may take it: then another one is found.
     for _ in range(3):
         port = _free_port()
@@ -97,7 +97,7 @@ def _start(scratch: Path, logs: Path) -> tuple[Emulator, subprocess.Popen[bytes]
         with log.open("wb") as out:
             process = subprocess.Popen(
                 [str(PROGRAM)],
-                env=_environment(port, endpoint, scratch),
+                env={**_environment(port, endpoint, scratch), "LOG_LEVEL": level},
                 cwd=scratch,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
