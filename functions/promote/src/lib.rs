@@ -10,17 +10,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 use sluicegate_lake::catalog::Catalog;
 use sluicegate_lake::{Ambient, Dataset, Store};
+use sluicegate_runtime::cost::{Meter, Run};
 use sluicegate_runtime::{
     BatchResponse, Envelope, HandlerError, PromoteMessage, Summary, envelopes,
 };
 use sluicegate_table::State;
+use sluicegate_table::bill::Bill;
 use sluicegate_table::catalog::follow;
-use sluicegate_table::commit::{CommitError, Remedy, Report, Wanted, commit_in_pages};
+use sluicegate_table::commit::{CommitError, Options, Remedy, Report, Wanted, commit_with};
 use sluicegate_table::tree::PAGE_WEIGHT;
 
 /// What promote works with.
@@ -29,6 +32,8 @@ pub struct Promote {
     pub ambient: Arc<dyn Ambient>,
     /// Told of every commit, if there is one.
     pub catalog: Option<Arc<dyn Catalog>>,
+    /// Prices every commit, if there is one.
+    pub meter: Option<Meter>,
     /// Records or files that a page of the table's tree holds.
     pub page_weight: usize,
 }
@@ -44,10 +49,40 @@ struct Outcome {
     catalog_failed: bool,
 }
 
+/// What a dataset's share of an invocation has cost, and how much of that a snapshot has told.
+struct Tab<'a> {
+    meter: &'a Meter,
+    run: &'a Run,
+    ambient: &'a dyn Ambient,
+    /// Messages of the dataset, and of the invocation.
+    share: (usize, usize),
+    told: AtomicU64,
+}
+
+impl Tab<'_> {
+    /// What a snapshot is to tell that has so many objects still to write, in nano-dollars.
+    fn due(&self, puts: u64) -> u64 {
+        let prices = &self.meter.prices;
+        let mut used = self.meter.used(self.run, self.ambient.now());
+        let so_far = prices.cost(&used).total();
+        used.request("s3", "PutObject", puts);
+        let to_come = prices.cost(&used).total().saturating_sub(so_far);
+        let (own, all) = self.share;
+        let own = u128::from(so_far) * own as u128 / all.max(1) as u128;
+        let own = u64::try_from(own).unwrap_or(u64::MAX).saturating_add(to_come);
+        own.saturating_sub(self.told.load(Ordering::Relaxed))
+    }
+
+    /// A snapshot has told.
+    fn pay(&self) {
+        self.told.fetch_add(self.due(0), Ordering::Relaxed);
+    }
+}
+
 impl Promote {
-    /// A promote without a catalog that writes pages of the usual size.
+    /// A promote without a catalog and without prices that writes pages of the usual size.
     pub fn new(lake: Arc<dyn Store>, ambient: Arc<dyn Ambient>) -> Self {
-        Self { lake, ambient, catalog: None, page_weight: PAGE_WEIGHT }
+        Self { lake, ambient, catalog: None, meter: None, page_weight: PAGE_WEIGHT }
     }
 
     /// Handles one batch of promote messages.
@@ -59,9 +94,24 @@ impl Promote {
             let wanted = Wanted { source, raw_id, order };
             ids.entry(dataset).or_default().entry(wanted).or_default().push(id);
         }
-        let groups = ids.iter().map(|(dataset, wanted)| async move {
-            (dataset, self.promote(dataset, wanted.keys().cloned().collect()).await)
-        });
+        let metered = self
+            .meter
+            .as_ref()
+            .map(|meter| (meter, meter.begin(self.ambient.now(), summary.init_ms())));
+        let all = ids.values().map(BTreeMap::len).sum();
+        let groups =
+            ids.iter().map(|(dataset, wanted)| {
+                let tab = metered.as_ref().map(|(meter, run)| Tab {
+                    meter,
+                    run,
+                    ambient: &*self.ambient,
+                    share: (wanted.len(), all),
+                    told: AtomicU64::new(0),
+                });
+                async move {
+                    (dataset, self.promote(dataset, wanted.keys().cloned().collect(), tab).await)
+                }
+            });
         for (dataset, outcome) in futures::future::join_all(groups).await {
             for report in &outcome.reports {
                 count(dataset, report, summary);
@@ -84,7 +134,14 @@ impl Promote {
     }
 
     /// Commits a group, in halves where one of its messages is to blame.
-    async fn promote(&self, dataset: &Dataset, group: Vec<Wanted>) -> Outcome {
+    async fn promote(
+        &self,
+        dataset: &Dataset,
+        group: Vec<Wanted>,
+        tab: Option<Tab<'_>>,
+    ) -> Outcome {
+        let due = |puts| tab.as_ref().map_or(0, |tab| tab.due(puts));
+        let bill = tab.is_some().then_some(&due as Bill<'_>);
         let mut outcome = Outcome::default();
         let mut groups = vec![group];
         while let Some(group) = groups.pop() {
@@ -92,9 +149,13 @@ impl Promote {
                 continue;
             }
             let (lake, ambient) = (&*self.lake, &*self.ambient);
-            let committed = commit_in_pages(lake, ambient, dataset, &group, self.page_weight).await;
+            let options = Options { page_weight: self.page_weight, bill };
+            let committed = commit_with(lake, ambient, dataset, &group, options).await;
             let error = match committed {
                 Ok(report) => {
+                    if let Some(tab) = tab.as_ref().filter(|_| report.number.is_some()) {
+                        tab.pay();
+                    }
                     outcome.reports.push(report);
                     continue;
                 }

@@ -15,5 +15,6 @@ async fn connect(cloud: &Cloud) -> Result<Promote, HandlerError> {
     let lake = Arc::new(cloud.clients.bucket(setting("SLUICEGATE_LAKE_BUCKET")?));
     let database = std::env::var("SLUICEGATE_GLUE_DATABASE").ok().filter(|name| !name.is_empty());
     let catalog = database.map(|name| Arc::new(cloud.clients.catalog(name)) as Arc<dyn Catalog>);
-    Ok(Promote { catalog, ..Promote::new(lake, cloud.ambient.clone()) })
+    let meter = Some(cloud.meter.clone());
+    Ok(Promote { catalog, meter, ..Promote::new(lake, cloud.ambient.clone()) })
 }

@@ -19,6 +19,7 @@ use sluicegate_lake::{
     Ambient, Dataset, Expected, Order, RawId, Source, Store, StoreError, keys, list_all,
 };
 
+use crate::bill::Bill;
 use crate::changes::Change;
 use crate::contracts::{ContractError, current_contract};
 use crate::iceberg::FormatError;
@@ -130,20 +131,35 @@ pub async fn commit(
     dataset: &Dataset,
     wanted: &[Wanted],
 ) -> Result<Report, CommitError> {
-    commit_in_pages(store, ambient, dataset, wanted, PAGE_WEIGHT).await
+    commit_with(store, ambient, dataset, wanted, Options::default()).await
 }
 
-/// As [`commit`], with pages of another weight: small ones let a test have a deep table of few files.
-pub async fn commit_in_pages(
+/// How a group is committed.
+#[derive(Clone, Copy)]
+pub struct Options<'a> {
+    /// Records or files that a page holds: small pages let a test have a deep table of few files.
+    pub page_weight: usize,
+    /// What the snapshot's summary says of its cost.
+    pub bill: Option<Bill<'a>>,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self { page_weight: PAGE_WEIGHT, bill: None }
+    }
+}
+
+/// As [`commit`], otherwise than by default.
+pub async fn commit_with(
     store: &dyn Store,
     ambient: &dyn Ambient,
     dataset: &Dataset,
     wanted: &[Wanted],
-    page_weight: usize,
+    options: Options<'_>,
 ) -> Result<Report, CommitError> {
     let mut known = Known::default();
     patiently(ambient, async |attempts| {
-        let report = attempt(store, ambient, dataset, wanted, page_weight, &mut known).await?;
+        let report = attempt(store, ambient, dataset, wanted, options, &mut known).await?;
         Ok::<_, CommitError>(report.map(|report| Report { attempts, ..report }))
     })
     .await
@@ -171,9 +187,10 @@ async fn attempt(
     ambient: &dyn Ambient,
     dataset: &Dataset,
     wanted: &[Wanted],
-    page_weight: usize,
+    options: Options<'_>,
     known: &mut Known,
 ) -> Result<Option<Report>, CommitError> {
+    let Options { page_weight, bill } = options;
     let mut view = View::open(store, dataset).await?;
     let mut pages = view.root.pages_for(wanted.iter().map(|w| &w.raw_id));
     pages.extend(view.root.small_beside(&pages, page_weight));
@@ -231,6 +248,7 @@ async fn attempt(
         page_weight,
         reupload: policy.reupload,
         summary: BTreeMap::new(),
+        bill,
     };
     let published = publication.publish(&mut known.seen).await?;
     Ok(published.map(|published| Report {
@@ -254,6 +272,7 @@ pub(crate) struct Publication<'a> {
     pub(crate) reupload: Reupload,
     /// What the snapshot's summary says besides.
     pub(crate) summary: BTreeMap<String, String>,
+    pub(crate) bill: Option<Bill<'a>>,
 }
 
 /// A plan that was published.
@@ -271,16 +290,17 @@ impl Publication<'_> {
         self,
         seen: &mut BTreeSet<String>,
     ) -> Result<Option<Published>, CommitError> {
-        let Self { store, ambient, dataset, view, plan, page_weight, .. } = self;
+        let Self { store, ambient, dataset, view, plan, page_weight, bill, .. } = self;
         invariants::check(view, plan, self.reupload)?;
         files_exist(store, plan, seen).await?;
         let number = view.number() + 1;
         let (writer, began) = (Writer::new(store, ambient), ambient.now());
         let summary = &self.summary;
+        let writer = &writer;
         let tree =
-            NewTree { writer: &writer, store, dataset, view, plan, number, page_weight, summary };
+            NewTree { writer, store, dataset, view, plan, number, page_weight, summary, bill };
         let file = tree.write(self.contract, self.version, ambient.now()).await?;
-        let swapped = swap(&writer, ambient, began, dataset, view, file.clone()).await?;
+        let swapped = swap(writer, ambient, began, dataset, view, file.clone()).await?;
         Ok((swapped == Swap::Done).then(|| Published { number, file, at: ambient.now() }))
     }
 }

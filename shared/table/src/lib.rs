@@ -16,6 +16,7 @@
 //!
 //! `DESIGN.md` beside this crate says why it is shaped so.
 
+pub mod bill;
 pub mod catalog;
 pub mod changes;
 pub mod commit;

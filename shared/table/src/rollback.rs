@@ -156,6 +156,7 @@ async fn attempt(
         // What the older snapshot published under another setting may be published again.
         reupload: Reupload::Append,
         summary: summary.map(|(key, value)| (key.to_owned(), value)).into(),
+        bill: None,
     };
     Ok(publication
         .publish(&mut known.seen)

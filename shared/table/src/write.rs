@@ -14,6 +14,7 @@ use sluicegate_lake::cas::{Creation, Writer};
 use sluicegate_lake::{Dataset, RawId, Store, keys};
 use uuid::Uuid;
 
+use crate::bill::{self, Bill};
 use crate::changes::ChangeList;
 use crate::commit::{AT_ONCE, CommitError};
 use crate::iceberg::FormatError;
@@ -42,6 +43,7 @@ pub(crate) struct NewTree<'a> {
     pub(crate) page_weight: usize,
     /// What the snapshot's summary says besides.
     pub(crate) summary: &'a BTreeMap<String, String>,
+    pub(crate) bill: Option<Bill<'a>>,
 }
 
 /// A slot of the new root: a page that stays, by its index, or one to be written.
@@ -85,6 +87,10 @@ impl NewTree<'_> {
             partitions: self.plan.partitions.clone(),
         };
         let mut summary = self.totals(&root);
+        // Four more objects follow, and the pointer.
+        let billed = self.bill.map(|bill| bill(objects.len() as u64 + 5));
+        let before = metadata.current_snapshot();
+        summary.extend(bill::entries(before, billed, self.plan.changed.len()));
         summary.extend(self.summary.clone());
         summary.insert(COMMIT.to_owned(), uuid.to_string());
         summary.insert(CONTRACT.to_owned(), version.sequence.to_string());

@@ -12,7 +12,7 @@ use sluicegate_lake::{
     Ambient, Attributes, Dataset, Order, RawId, Requests, Seeded, Source, Store, keys,
 };
 use sluicegate_table::changes::PartitionChange;
-use sluicegate_table::commit::{CommitError, Report, Wanted, commit_in_pages};
+use sluicegate_table::commit::{CommitError, Options, Report, Wanted, commit_with};
 use sluicegate_table::iceberg::manifest::DataFile;
 use sluicegate_table::{Decision, Proposal, Receipt, Record, Ruling, View, partition_by};
 
@@ -156,7 +156,8 @@ impl World {
     }
 
     pub(crate) async fn commit(&self, wanted: &[Wanted]) -> Result<Report, CommitError> {
-        commit_in_pages(&self.store, &self.ambient, &self.dataset, wanted, self.page_weight).await
+        let options = Options { page_weight: self.page_weight, ..Options::default() };
+        commit_with(&self.store, &self.ambient, &self.dataset, wanted, options).await
     }
 
     pub(crate) async fn view(&self) -> View {
