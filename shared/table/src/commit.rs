@@ -228,9 +228,13 @@ async fn attempt(
     let plan = loop {
         match plan(&view, &incoming, &versions, &older, policy, ambient.now()) {
             Ok(plan) => break plan,
-            Err(NoPlan::Needs(id, order)) => {
-                let proposal = read_open(store, dataset, &id, order).await?;
-                older.insert((id, order), proposal);
+            Err(NoPlan::Needs(missing)) => {
+                let read = futures::stream::iter(missing).map(|(id, order)| async move {
+                    let proposal = read_open(store, dataset, &id, order).await?;
+                    Ok::<_, CommitError>(((id, order), proposal))
+                });
+                let read: Vec<_> = read.buffer_unordered(AT_ONCE).try_collect().await?;
+                older.extend(read);
             }
         }
     };

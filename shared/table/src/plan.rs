@@ -61,8 +61,8 @@ impl Plan {
 /// Why there is no plan yet.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoPlan {
-    /// An older proposal is published again, and its files are needed.
-    Needs(RawId, Order),
+    /// These older proposals are published again, and their files are needed.
+    Needs(Vec<(RawId, Order)>),
 }
 
 /// Plans one snapshot. `versions` are the raw ids that exist of each touched source; `older` holds the proposals that an
@@ -132,12 +132,12 @@ fn attempt(
         .filter(|path| raw_id_of(path).is_some_and(|id| gone.contains(&id)))
         .cloned()
         .collect();
-    let mut fresh = Vec::new();
-    for holder in after.iter().filter(|h| !before.contains(h)) {
-        let proposal =
-            proposals.get(holder).ok_or_else(|| NoPlan::Needs(holder.0.clone(), holder.1))?;
-        fresh.push(*proposal);
+    let new = || after.iter().filter(|holder| !before.contains(holder));
+    let missing: Vec<_> = new().filter(|h| !proposals.contains_key(h)).cloned().collect();
+    if !missing.is_empty() {
+        return Err(NoPlan::Needs(missing));
     }
+    let fresh: Vec<&Proposal> = new().filter_map(|h| proposals.get(h).copied()).collect();
     let held = withheld.iter().filter_map(|id| {
         let order = ledger.records.get(id)?.order;
         proposals.get(&(id.clone(), order)).copied()
