@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::datum::Datum;
 use crate::format::Format;
 use crate::model::{
-    BadRows, Compression, Contract, CsvFormat, Encoding, EventTime, Measure, RowFormat,
+    BadRows, Budget, Compression, Contract, CsvFormat, Encoding, EventTime, Measure, RowFormat,
     UnknownFields,
 };
 use crate::num::Num;
@@ -301,6 +301,16 @@ impl<'a> Differ<'a> {
         let (before, now) = (old.freshness, new.freshness);
         self.promise("freshness", "warn_after", before.warn_after, now.warn_after);
         self.promise("freshness", "error_after", before.error_after, now.error_after);
+        let dollars = |nano: Option<u64>| nano.map(Budget::dollars);
+        for (name, before, now) in [
+            ("fresh_usd_per_month", old.budget.fresh, new.budget.fresh),
+            ("replay_usd_per_month", old.budget.replays, new.budget.replays),
+        ] {
+            if before != now {
+                let what = goes(name, dollars(before), dollars(now));
+                self.push("budget", ChangeKind::Settings, format!("budget: {what}"), FULL);
+            }
+        }
         let (before, now) = (old.bad_rows, new.bad_rows);
         let compatibility = (tolerates(now, before), tolerates(before, now));
         if compatibility != FULL {
@@ -1293,6 +1303,7 @@ mod tests {
                 "key": ["id"],
                 "lateness": {"allowed": "P3D"},
                 "freshness": {"warn_after": "PT6H"},
+                "budget": {"fresh_usd_per_month": 20},
                 "bad_rows": {"max_fraction": 0.01},
                 "unknown_fields": "drop",
                 "metrics": {"total": {"sum_of": "price", "unit": "EUR"}},
@@ -1468,6 +1479,9 @@ mod tests {
             ("%/bad_rows", json!({"max_count": 7}), "bad_rows", K::Narrowed, None, true),
             ("%/bad_rows", GONE, "bad_rows", K::Narrowed, Forward, true),
             ("%/reupload", json!("append"), "reupload", K::Settings, Full, false),
+            ("%/budget/fresh_usd_per_month", json!(0.5), "budget", K::Settings, Full, false),
+            ("%/budget/replay_usd_per_month", json!(5), "budget", K::Settings, Full, false),
+            ("%/budget", GONE, "budget", K::Settings, Full, false),
             ("%/lateness/late", json!("hold"), "lateness", K::Settings, Full, false),
             ("%/unknown_fields", json!("keep"), "unknown_fields", K::Widened, Full, false),
             ("%/unknown_fields", json!("reject"), "unknown_fields", K::Narrowed, Forward, true),

@@ -42,7 +42,7 @@ pub use datum::Datum;
 pub use diff::{Change, ChangeKind, Compatibility, Diff, Refusal};
 pub use format::Format;
 pub use model::{
-    BadRows, Compression, Contract, Counterexample, CsvFormat, Encoding, EventTime, Freshness,
+    BadRows, Budget, Compression, Contract, Counterexample, CsvFormat, Encoding, EventTime, Freshness,
     Grain, JsonlFormat, LateFiles, Measure, Metric, ParquetFormat, Reupload, RowFormat, Team,
     UnknownFields, unknown_fields,
 };

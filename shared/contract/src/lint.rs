@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::audits;
 use crate::datum::Datum;
 use crate::model::{
-    BadRows, Compression, Contract, Counterexample, CsvFormat, Encoding, EventTime, Freshness,
+    BadRows, Budget, Compression, Contract, Counterexample, CsvFormat, Encoding, EventTime, Freshness,
     Grain, JsonlFormat, LateFiles, Measure, Metric, ParquetFormat, Reupload, RowFormat, Team,
     UnknownFields,
 };
@@ -131,6 +131,7 @@ fn settings(mut node: Node<'_>, fields: &[Field], reader: &mut Reader<'_>) -> Op
         node.done("allowed, late");
     }
     let freshness = freshness(&mut node, event_time.is_some());
+    let budget = budget(&mut node);
     let bad_rows = bad_rows(&mut node);
     let reupload = node.choice(
         "reupload",
@@ -159,7 +160,7 @@ fn settings(mut node: Node<'_>, fields: &[Field], reader: &mut Reader<'_>) -> Op
     let counterexamples = counterexamples(&mut node);
     let tags = node.names("tags").unwrap_or_default();
     node.done(
-        "version, team, tags, format, event_time, key, lateness, freshness, bad_rows, reupload, unknown_fields, metrics, audits, breaking, examples, counterexamples",
+        "version, team, tags, format, event_time, key, lateness, freshness, budget, bad_rows, reupload, unknown_fields, metrics, audits, breaking, examples, counterexamples",
     );
     Some(Contract {
         title: None,
@@ -173,6 +174,7 @@ fn settings(mut node: Node<'_>, fields: &[Field], reader: &mut Reader<'_>) -> Op
         allowed_lateness,
         late_files: late_files.unwrap_or(LateFiles::Publish),
         freshness,
+        budget,
         bad_rows,
         reupload: reupload.unwrap_or(Reupload::Replace),
         unknown_fields: unknown_fields.unwrap_or(UnknownFields::Keep),
@@ -237,6 +239,24 @@ fn freshness(node: &mut Node<'_>, timed: bool) -> Freshness {
     }
     node.done("warn_after, error_after");
     freshness
+}
+
+fn budget(node: &mut Node<'_>) -> Budget {
+    let Some(mut node) = node.child("budget") else { return Budget::default() };
+    let mut dollars = |key: &str| {
+        let kind = "dollars, more than 0 and with at most nine digits behind the point";
+        node.take_as(key, kind, |value| match Datum::from(value) {
+            Datum::Number(number) => {
+                let nano = u64::try_from(number.to_decimal(9)?).ok()?;
+                Some(nano).filter(|nano| *nano > 0)
+            }
+            _ => None,
+        })
+    };
+    let budget =
+        Budget { fresh: dollars("fresh_usd_per_month"), replays: dollars("replay_usd_per_month") };
+    node.done("fresh_usd_per_month, replay_usd_per_month");
+    budget
 }
 
 fn bad_rows(node: &mut Node<'_>) -> BadRows {

@@ -31,6 +31,7 @@ pub struct Contract {
     pub allowed_lateness: SignedDuration,
     pub late_files: LateFiles,
     pub freshness: Freshness,
+    pub budget: Budget,
     pub bad_rows: BadRows,
     pub reupload: Reupload,
     pub unknown_fields: UnknownFields,
@@ -163,6 +164,15 @@ pub struct Freshness {
     pub error_after: Option<SignedDuration>,
 }
 
+/// What the dataset's stagings may cost in a calendar month (UTC), in nano-dollars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Budget {
+    /// Of fresh data; above it there is an alarm, and everything is published all the same.
+    pub fresh: Option<u64>,
+    /// Of replays by a plan, which stop there.
+    pub replays: Option<u64>,
+}
+
 /// How many bad rows an object may have and still be published without them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BadRows {
@@ -229,6 +239,13 @@ pub struct Counterexample {
     /// JSON pointer into the row.
     pub at: String,
     pub rule: String,
+}
+
+impl Budget {
+    /// Nano-dollars as dollars are written in a contract.
+    pub fn dollars(nano: u64) -> String {
+        Num::decimal(i128::from(nano), 9).to_string()
+    }
 }
 
 impl Contract {

@@ -20,6 +20,7 @@ use sluicegate_lake::{
 };
 
 use crate::bill::Bill;
+use crate::budget::{Month, Standing};
 use crate::changes::Change;
 use crate::contracts::{ContractError, current_contract};
 use crate::iceberg::FormatError;
@@ -61,6 +62,8 @@ pub struct Report {
     pub restated: u64,
     /// When the pointer was swapped.
     pub swapped_at: Option<Timestamp>,
+    /// What was spent this month, the new snapshot included; `None` where nothing had to change.
+    pub month: Option<Standing>,
 }
 
 /// Why there is no new snapshot.
@@ -258,6 +261,7 @@ async fn attempt(
     Ok(published.map(|published| Report {
         file: Some(published.file),
         swapped_at: Some(published.at),
+        month: Some(published.month.beside(contract.budget)),
         ..report(&view, &plan, wanted, Some(published.number))
     }))
 }
@@ -285,6 +289,7 @@ pub(crate) struct Published {
     /// The name that the pointer holds.
     pub(crate) file: String,
     pub(crate) at: Timestamp,
+    pub(crate) month: Month,
 }
 
 impl Publication<'_> {
@@ -299,13 +304,15 @@ impl Publication<'_> {
         files_exist(store, plan, seen).await?;
         let number = view.number() + 1;
         let (writer, began) = (Writer::new(store, ambient), ambient.now());
-        let summary = &self.summary;
+        let (summary, now) = (&self.summary, ambient.now());
+        let month = Month::at(view, now).plus(view, plan);
         let writer = &writer;
-        let tree =
-            NewTree { writer, store, dataset, view, plan, number, page_weight, summary, bill };
-        let file = tree.write(self.contract, self.version, ambient.now()).await?;
+        let tree = NewTree {
+            writer, store, dataset, view, plan, number, page_weight, month, summary, bill,
+        };
+        let file = tree.write(self.contract, self.version, now).await?;
         let swapped = swap(writer, ambient, began, dataset, view, file.clone()).await?;
-        Ok((swapped == Swap::Done).then(|| Published { number, file, at: ambient.now() }))
+        Ok((swapped == Swap::Done).then(|| Published { number, file, at: ambient.now(), month }))
     }
 }
 
@@ -365,6 +372,7 @@ fn report(view: &View, plan: &Plan, wanted: &[Wanted], number: Option<i64>) -> R
         records: records.collect(),
         restated: restated as u64,
         swapped_at: None,
+        month: None,
     }
 }
 

@@ -11,12 +11,14 @@
 //! * [`log`]: the snapshots there are, and what changed since one of them.
 //! * [`retention`]: snapshots expire, and what nothing leads to any more is collected.
 //! * [`held`]: what waits for a person, and a person's decision.
+//! * [`budget`]: what a month's stagings cost, beside what the contract allows.
 //! * [`replay`]: what is staged again, what that should cost, and how far it has come.
 //! * [`report`]: a proposal as a person reads it, and [`preview`] as an engine does; pure.
 //!
 //! `DESIGN.md` beside this crate says why it is shaped so.
 
 pub mod bill;
+pub mod budget;
 pub mod catalog;
 pub mod changes;
 pub mod commit;

@@ -1,7 +1,8 @@
 //! Replays that are planned: which raw objects, what staging them again should cost, and how far it has come.
 //!
 //! Guarantees: a plan is immutable, and there only once all of it is. Of its objects none is handed out to be sent once what is
-//! spent and what is reserved reaches the budget (REP-2): what is to be sent is claimed by a swap of the plan's
+//! spent and what is reserved reaches the budget (REP-2), nor once what replays spent this month and what is reserved reaches
+//! the contract's budget for them (REP-3): what is to be sent is claimed by a swap of the plan's
 //! progress first, so of two that run a plan one goes on, and whoever finds a claim that nobody confirmed sends its messages again,
 //! which stages nothing twice. What a claim costs is reserved as the plan expects it until the ledger has it at the plan's
 //! epoch, and is then what its receipt says. Only ledger pages are read, never data. What may not be done is a
@@ -19,6 +20,7 @@ use sluicegate_lake::{
     Ambient, Dataset, ETag, Expected, PlanId, RawId, Source, Store, StoreError, keys, list_all,
 };
 
+use crate::budget;
 use crate::commit::CommitError;
 use crate::ledger::{Record, State};
 use crate::proposal::Receipt;
@@ -117,6 +119,8 @@ pub enum RunState {
     Running,
     /// The budget does not allow what is left.
     Capped,
+    /// The contract's budget for this month's replays does not.
+    Month,
     /// What was sent is not in the ledger for a long time.
     Stalled,
     /// Everything was sent, and is in the ledger.
@@ -129,6 +133,7 @@ impl RunState {
         match self {
             Self::Running => "running",
             Self::Capped => "capped",
+            Self::Month => "month",
             Self::Stalled => "stalled",
             Self::Done => "done",
         }
@@ -379,6 +384,11 @@ impl Progress {
         self.committed() < self.budget && self.committed().saturating_add(expected) <= self.budget
     }
 
+    /// Whether what is left of a month pays for one more object besides what is reserved (REP-3).
+    fn fits(&self, expected: u64, left: u64) -> bool {
+        self.reserved < left && self.reserved.saturating_add(expected) <= left
+    }
+
     fn claim(&mut self, expected: u64) {
         self.open.insert(self.claimed / CHUNK as u64);
         self.claimed += 1;
@@ -614,7 +624,7 @@ pub async fn advance(
     // After the progress: what a step counts as settled is no older than what it claims.
     let view = View::open(store, &plan.selection.dataset).await?;
     let mut progress = standing(store, &view, plan, before.clone()).await?;
-    let mut is_capped = false;
+    let mut stop = None;
     let mut objects = Vec::new();
     if progress.settled == progress.claimed {
         progress.sent = progress.claimed;
@@ -623,10 +633,16 @@ pub async fn advance(
         objects = range(store, plan, progress.sent, progress.claimed).await?;
     } else {
         let to = progress.claimed.saturating_add(room as u64).min(plan.objects);
+        let month = budget::of_view(store, ambient, &plan.selection.dataset, &view).await?;
+        let left = month.left_for_replays().unwrap_or(u64::MAX);
         for object in range(store, plan, progress.claimed, to).await? {
             let expected = plan.expected(&object);
-            is_capped = !progress.pays_for(expected);
-            if is_capped {
+            if !progress.pays_for(expected) {
+                stop = Some(RunState::Capped);
+                break;
+            }
+            if !progress.fits(expected, left) {
+                stop = Some(RunState::Month);
                 break;
             }
             progress.claim(expected);
@@ -637,8 +653,8 @@ pub async fn advance(
     let moved = progress.claimed > before.claimed || progress.settled > before.settled;
     progress.state = if progress.settled == plan.objects {
         RunState::Done
-    } else if is_capped && progress.reserved == 0 {
-        RunState::Capped
+    } else if let Some(stop) = stop.filter(|_| progress.reserved == 0) {
+        stop
     } else if is_last && !moved {
         RunState::Stalled
     } else {

@@ -15,6 +15,7 @@ use sluicegate_lake::{Dataset, RawId, Store, keys};
 use uuid::Uuid;
 
 use crate::bill::{self, Bill};
+use crate::budget::Month;
 use crate::changes::ChangeList;
 use crate::commit::{AT_ONCE, CommitError};
 use crate::iceberg::FormatError;
@@ -41,6 +42,8 @@ pub(crate) struct NewTree<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) number: i64,
     pub(crate) page_weight: usize,
+    /// What was spent in the month of the commit, itself included.
+    pub(crate) month: Month,
     /// What the snapshot's summary says besides.
     pub(crate) summary: &'a BTreeMap<String, String>,
     pub(crate) bill: Option<Bill<'a>>,
@@ -91,6 +94,7 @@ impl NewTree<'_> {
         let billed = self.bill.map(|bill| bill(objects.len() as u64 + 5));
         let before = metadata.current_snapshot();
         summary.extend(bill::entries(before, billed, self.plan.changed.len()));
+        summary.extend(self.month.summary());
         summary.extend(self.summary.clone());
         summary.insert(COMMIT.to_owned(), uuid.to_string());
         summary.insert(CONTRACT.to_owned(), version.sequence.to_string());

@@ -6,7 +6,7 @@ use crate::audits::AuditRule;
 use crate::datum::Datum;
 use crate::schema::{Assertion, Schema};
 use crate::{
-    BadRows, Compression, Contract, CsvFormat, Encoding, Grain, LateFiles, Measure, Metric,
+    BadRows, Budget, Compression, Contract, CsvFormat, Encoding, Grain, LateFiles, Measure, Metric,
     Reupload, RowFormat, Severity, UnknownFields,
 };
 
@@ -246,6 +246,14 @@ pub(super) fn settings(contract: &Contract) -> Vec<(String, String)> {
             let after = duration(after);
             all.push((key, format!("{verb} when the newest {event} is more than {after} ago.")));
         }
+    }
+    if let Some(most) = contract.budget.fresh.map(Budget::dollars) {
+        let words = format!("Above {most} dollars a month for fresh data there is an alarm.");
+        all.push(("budget/fresh_usd_per_month", words));
+    }
+    if let Some(most) = contract.budget.replays.map(Budget::dollars) {
+        let words = format!("Replays stop at {most} dollars a month.");
+        all.push(("budget/replay_usd_per_month", words));
     }
     all.push(("bad_rows", bad_rows(contract.bad_rows)));
     let reupload = match contract.reupload {
