@@ -10,12 +10,13 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use sluicegate_lake::aws::Clients;
-use sluicegate_lake::{Cost, Dataset};
+use sluicegate_lake::{Ambient, Cost, Dataset, System};
 use sluicegate_runtime::cost::Prices;
+use sluicegate_table::budget::{self, Month, Standing};
 use sluicegate_table::{Record, View};
 
 use crate::Failure;
-use crate::out::{say, usd};
+use crate::out::{self, say, usd};
 
 /// Costs are in nano-dollars but for those that say `usd`.
 #[derive(Debug, PartialEq, Serialize)]
@@ -35,6 +36,8 @@ struct Sheet {
     parts: Cost,
     days: Vec<Day>,
     storage: Storage,
+    /// What the ledger took in this month, beside what the contract allows.
+    month: Standing,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -84,6 +87,7 @@ impl Sheet {
         records: impl Iterator<Item = &'a Record>,
         table_bytes: u64,
         prices: &Prices,
+        month: Standing,
     ) -> Self {
         let (mut together, mut fresh, mut replays) =
             (Share::default(), Share::default(), Share::default());
@@ -118,7 +122,19 @@ impl Sheet {
             cost_month: prices.storage_month(raw_bytes + table_bytes),
         };
         let days = days.into_iter().map(|(day, share)| Day { day, share }).collect();
-        Self { dataset, together, fresh, replays, replaced, unpriced, usd, parts, days, storage }
+        Self {
+            dataset,
+            together,
+            fresh,
+            replays,
+            replaced,
+            unpriced,
+            usd,
+            parts,
+            days,
+            storage,
+            month,
+        }
     }
 }
 
@@ -129,7 +145,8 @@ pub(crate) async fn run(dataset: &str, json: bool, lake: &str) -> Result<ExitCod
     let region = std::env::var("AWS_REGION").unwrap_or_default();
     let prices = Prices::built_in(&region, std::env::consts::ARCH)?;
     let table_bytes = view.root.sum(|page| page.bytes);
-    let sheet = Sheet::of(dataset, view.ledger.records.values(), table_bytes, &prices);
+    let month = Month::at(&view, System.now()).beside(budget::allowed(&store, &dataset).await?);
+    let sheet = Sheet::of(dataset, view.ledger.records.values(), table_bytes, &prices, month);
     if json {
         say!("{}", serde_json::to_string(&sheet)?);
     } else {
@@ -181,6 +198,7 @@ fn print(sheet: &Sheet) {
             megabytes(share.bytes)
         );
     }
+    say!("{}", out::month(&sheet.month));
     say!(
         "storage, {}: {:.6} dollars a month for {:.1} MB of raw objects and {:.1} MB of data files",
         storage.region,
@@ -217,7 +235,7 @@ mod tests {
             record("20130103T000000Z", 0, &Cost::default(), 0),
         ];
         let prices = Prices::built_in("us-east-1", "aarch64").unwrap();
-        let sheet = Sheet::of("flights".parse().unwrap(), records.iter(), 500, &prices);
+        let sheet = Sheet::of("flights".parse().unwrap(), records.iter(), 500, &prices, Standing::default());
         assert_eq!((sheet.fresh.cost, sheet.replays.cost, sheet.replaced), (240, 240, 120));
         assert_eq!((sheet.together.cost, sheet.together.files, sheet.unpriced), (600, 3, 1));
         assert_eq!((sheet.parts.total(), sheet.parts.s3), (480, 80));
@@ -229,7 +247,7 @@ mod tests {
         assert!(near(sheet.usd.per_million_rows, 600e-9 / 300.0 * 1e6));
         assert!(near(sheet.usd.per_file, 200e-9));
         assert_eq!((sheet.storage.raw_bytes, sheet.storage.table_bytes), (4_000_000, 500));
-        let nothing = Sheet::of("flights".parse().unwrap(), [].iter(), 0, &prices);
+        let nothing = Sheet::of("flights".parse().unwrap(), [].iter(), 0, &prices, Standing::default());
         assert_eq!((nothing.usd.per_tb, nothing.together), (None, Share::default()));
     }
 }

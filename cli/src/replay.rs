@@ -13,10 +13,11 @@ use sluicegate_lake::{Dataset, PlanId, Queue, Store, System};
 use sluicegate_runtime::cost::nano_of_usd;
 use sluicegate_runtime::{RunMessage, outgoing};
 use sluicegate_table::State;
+use sluicegate_table::budget;
 use sluicegate_table::replay::{self, Plan, Progress, ReplayError, RunState, Selection};
 
 use crate::Failure;
-use crate::out::{refused, say, usd};
+use crate::out::{month, refused, say, usd};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -153,7 +154,8 @@ async fn plan(select: Select) -> Result<(), Failure> {
     };
     let store = Clients::from_env().await.bucket(select.lake);
     let plan = replay::plan(&store, &System, selection, select.concurrency).await?;
-    print(&plan, None, select.json)
+    print(&plan, None, select.json)?;
+    if select.json { Ok(()) } else { print_month(&store, &plan).await }
 }
 
 async fn start(run: Run) -> Result<(), Failure> {
@@ -168,7 +170,13 @@ async fn start(run: Run) -> Result<(), Failure> {
         let message = RunMessage::new(dataset.clone(), id, progress.step);
         clients.queue(run.replay_queue).send(&[outgoing(&dataset, &message)?]).await?;
     }
-    print(&plan, Some(&progress), false)
+    print(&plan, Some(&progress), false)?;
+    print_month(&store, &plan).await
+}
+
+async fn print_month(store: &dyn Store, plan: &Plan) -> Result<(), Failure> {
+    say!("{}", month(&budget::read(store, &System, &plan.selection.dataset).await?));
+    Ok(())
 }
 
 async fn list(dataset: &str, lake: &str) -> Result<(), Failure> {
@@ -255,6 +263,10 @@ fn lines(plan: &Plan, progress: Option<&Progress>) -> Vec<String> {
         ));
         match p.state {
             RunState::Capped => lines.push("  the budget is used up: run it with more".to_owned()),
+            RunState::Month => lines.push(
+                "  this month's budget for replays is used up: run it again next month, or under a contract that allows more"
+                    .to_owned(),
+            ),
             RunState::Stalled => lines.push(
                 "  what was sent is not staged: look at the stage-replay queues, then run it again"
                     .to_owned(),

@@ -13,11 +13,12 @@ use std::time::Duration;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use sluicegate_contract::Freshness as Promise;
+use sluicegate_contract::{Budget, Freshness as Promise};
 use sluicegate_lake::aws::Clients;
 use sluicegate_lake::{
     Ambient, Dataset, Depth, Queue, RawId, Source, Store, System, keys, list_all,
 };
+use sluicegate_table::budget::{Month, Standing};
 use sluicegate_table::report::visible;
 use sluicegate_table::tree::PageRef;
 use sluicegate_table::{Record, State, View, current_contract};
@@ -25,7 +26,7 @@ use sluicegate_table::{Record, State, View, current_contract};
 use crate::Failure;
 use crate::dlq::{self, Work};
 use crate::held::datasets;
-use crate::out::{aligned, say, usd};
+use crate::out::{self, aligned, say, usd};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -88,6 +89,8 @@ struct Summary {
     oldest_pending: Option<Timestamp>,
     /// What all stagings that the ledger knows of cost.
     cost_nano_usd: u64,
+    /// What the ledger took in this month, beside what the contract allows.
+    month: Standing,
 }
 
 /// How old the newest published event is, beside what the contract promises.
@@ -256,6 +259,7 @@ async fn overview(store: &dyn Store, now: Timestamp) -> Result<Vec<Summary>, Fai
 struct Terms {
     version: Option<String>,
     promise: Promise,
+    budget: Budget,
     trouble: Option<String>,
 }
 
@@ -264,9 +268,9 @@ impl Terms {
         match current_contract(store, dataset).await {
             Ok(None) => Self::default(),
             Ok(Some((_, version))) => {
-                let promise = version.contract().map(|contract| contract.freshness);
-                let promise = promise.unwrap_or_default();
-                Self { version: Some(version.version), promise, trouble: None }
+                let terms = version.contract().map(|contract| (contract.freshness, contract.budget));
+                let (promise, budget) = terms.unwrap_or_default();
+                Self { version: Some(version.version), promise, budget, trouble: None }
             }
             Err(error) => Self { trouble: Some(error.to_string()), ..Self::default() },
         }
@@ -292,7 +296,7 @@ fn summary(
     }
     let unrecorded = (raw_ids.len() as u64).saturating_sub(view.root.sum(PageRef::records));
     states.insert(terms.without_record(), unrecorded);
-    let Terms { version: contract, promise, trouble } = terms;
+    let Terms { version: contract, promise, budget, trouble } = terms;
     let pending = raw_ids.iter().filter(|id| !view.ledger.records.contains_key(*id));
     let oldest_pending = (unrecorded > 0).then(|| pending.map(RawId::landed_at).min()).flatten();
     let snapshot = view.metadata.as_ref().and_then(|m| m.current_snapshot()).map(|s| Snapshot {
@@ -315,6 +319,7 @@ fn summary(
         freshness,
         oldest_pending,
         cost_nano_usd,
+        month: Month::at(view, now).beside(budget),
     }
 }
 
@@ -444,6 +449,7 @@ fn print(status: &Status, now: Timestamp, most: usize) {
         say!("on its way: since {at}, {}", since(at, now));
     }
     say!("staged for {}", dollars(summary.cost_nano_usd));
+    say!("{}", out::month(&summary.month));
     let listed = || raw.iter().filter(|r| !matches!(r.state, "published" | "superseded"));
     for raw in listed().take(most) {
         let reason = raw.reason.as_deref().unwrap_or_default();

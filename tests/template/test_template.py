@@ -394,7 +394,7 @@ WRITERS = {
     "catalog/index.html": set(), "tables/flights/x": set(), "x": set(),
 }
 READERS = {
-    RAW: {"land", "stage"}, CONTRACT: {"land", "stage", "promote"}, CONTRACT_POINTER: {"land", "stage", "promote"},
+    RAW: {"land", "stage"}, CONTRACT: set(FUNCTIONS), CONTRACT_POINTER: set(FUNCTIONS),
     PROPOSAL: {"stage", "promote"}, DECISION: {"stage", "promote"}, CLOSING: {"stage", "promote"}, QUARANTINE: {"stage"}, DATA: {"stage", "promote"},
     METADATA: {"promote", "replay", "stage"}, POINTER: {"promote", "replay", "stage"},
     PLAN: {"replay"}, PROGRESS: {"replay"},
@@ -518,7 +518,7 @@ def failures_and_delays_raise_an_alarm(t):
         for name in stack.of_type("AWS::CloudWatch::Alarm"):
             p = stack[name]
             assert p.get("AlarmActions", []) == ([topic] if topic else []), name
-            if name == "CatalogAlarm":
+            if name in ("CatalogAlarm", "BudgetAlarm"):
                 continue
             assert (p["Namespace"], p["ComparisonOperator"]) == ("AWS/SQS", "GreaterThanThreshold"), name
             watched[p["MetricName"], p["Dimensions"][0]["Value"]] = p["Threshold"]
@@ -550,6 +550,14 @@ def a_catalog_is_told_by_promote_alone_and_only_where_there_is_one(t):
     assert t["Resources"]["CatalogAlarm"]["Condition"] == "HasCatalog"
     assert (alarm["Namespace"], alarm["MetricName"], alarm["Threshold"]) == ("Sluicegate", "CatalogFailures", 0)
     assert alarm["Dimensions"] == [{"Name": "Function", "Value": "promote"}]
+
+
+@check
+def a_dataset_over_its_budget_raises_an_alarm(t):
+    alarm = Stack(t)["BudgetAlarm"]
+    assert (alarm["Namespace"], alarm["MetricName"], alarm["Threshold"]) == ("Sluicegate", "OverBudget", 0)
+    assert (alarm["Dimensions"], alarm["Statistic"]) == ([{"Name": "Function", "Value": "promote"}], "Maximum")
+    assert (alarm["ComparisonOperator"], alarm["TreatMissingData"]) == ("GreaterThanThreshold", "notBreaching")
 
 
 @check
@@ -718,6 +726,8 @@ MUTATIONS = [
     (a_catalog_is_told_by_promote_alone_and_only_where_there_is_one, grant("Stage", "glue:GetTable", f"{GLUE}:catalog")),
     (a_catalog_is_told_by_promote_alone_and_only_where_there_is_one, change("Conditions/HasCatalog", {"Fn::Equals": ["a", "b"]})),
     (a_catalog_is_told_by_promote_alone_and_only_where_there_is_one, change("Resources/CatalogAlarm/Properties/Namespace", "AWS/SQS")),
+    (a_dataset_over_its_budget_raises_an_alarm, remove("Resources/BudgetAlarm")),
+    (a_dataset_over_its_budget_raises_an_alarm, change("Resources/BudgetAlarm/Properties/Threshold", 1)),
     (outputs_name_everything, remove("Outputs/StageDlqUrl")),
     (outputs_name_everything, change("Outputs/LakeBucketName/Value", {"Ref": "InboxBucket"})),
     (parameters_are_explained, remove("Parameters/CopyCondition/Description")),

@@ -5,6 +5,8 @@
 //! is bisected until that one is alone, so a poison message costs its own retries and nothing else; a group that fails
 //! because of the store goes back to the queue as a whole.
 //!
+//! Where fresh data cost more this month than its contract allows, it is published all the same and counted (`OverBudget`).
+//!
 //! Where there is a catalog, every group brings it up to the pointer. A catalog that fails is counted and left behind
 //! until the next group; it fails no message.
 
@@ -22,6 +24,7 @@ use sluicegate_runtime::{
 };
 use sluicegate_table::State;
 use sluicegate_table::bill::Bill;
+use sluicegate_table::budget::Standing;
 use sluicegate_table::catalog::follow;
 use sluicegate_table::commit::{CommitError, Options, Remedy, Report, Wanted, commit_with};
 use sluicegate_table::tree::PAGE_WEIGHT;
@@ -206,6 +209,9 @@ fn count(dataset: &Dataset, report: &Report, summary: &mut Summary) {
     totals.commit_attempts += u64::from(report.attempts);
     totals.commits += u64::from(report.number.is_some());
     totals.restated_partitions += report.restated;
+    if report.month.as_ref().is_some_and(Standing::is_over) {
+        summary.over_budget(dataset);
+    }
     let mut counted = BTreeSet::new();
     for (record, changed) in &report.records {
         if !changed || !counted.insert(&record.raw_id) {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `{"plan": true, "dataset": …}` and a [`Selection`] | plans: answers what it should cost, and sends nothing |
 //! | `{"run": PLAN, "dataset": …, "budget_nano_usd": …}` | carries a plan out, step by step, within the budget |
-//! | `{"dataset": …, "raw_ids": […]}` or `{"dataset": …, "landed_from": …, "landed_to": …}` | sends at once, without a budget |
+//! | `{"dataset": …, "raw_ids": […]}` or `{"dataset": …, "landed_from": …, "landed_to": …}` | sends at once, without a budget of its own |
 //!
 //! Each as an invocation or as a message of the replay queue. Days are UTC, both included. Every message it sends carries the
 //! number of the table's snapshot as its epoch, so that what is staged again outranks what was staged before;
@@ -25,6 +25,7 @@ use sluicegate_lake::{Ambient, Dataset, Queue, RawId, Source, Store, StoreError,
 use sluicegate_runtime::{
     HandlerError, Reason, ReplayRequest, RunMessage, StageMessage, Summary, each, outgoing,
 };
+use sluicegate_table::budget;
 use sluicegate_table::replay::{self, Plan, Progress, REST, ReplayError, RunState, Selection};
 
 /// Steps in a row that move nothing, before a plan stalls. Below the sixteen at which Lambda takes a function that sends
@@ -85,6 +86,8 @@ impl Replay {
     async fn plan(&self, selection: Selection) -> Result<Value, HandlerError> {
         let plan = replay::plan(&*self.lake, &*self.ambient, selection, self.concurrency).await;
         let plan = plan.map_err(failed)?;
+        let month = budget::read(&*self.lake, &*self.ambient, &plan.selection.dataset).await;
+        let month = month.map_err(|error| failed(error.into()))?;
         Ok(json!({
             "plan": plan.id,
             "dataset": plan.selection.dataset,
@@ -94,6 +97,7 @@ impl Replay {
             "requests": plan.requests(),
             "nano_usd": plan.cost(),
             "minutes": plan.minutes(),
+            "month_left_nano_usd": month.left_for_replays(),
         }))
     }
 
@@ -155,6 +159,7 @@ impl Replay {
         summary: &mut Summary,
     ) -> Result<Value, HandlerError> {
         let dataset = &request.dataset;
+        replay::check_month(&*self.lake, &*self.ambient, dataset).await.map_err(failed)?;
         let listed = list_all(&*self.lake, &keys::raw_of_dataset(dataset)).await?;
         let there = listed.iter().filter_map(|object| keys::parse_raw(&object.key));
         let there = there.map(|(_, source, id)| (source, id));

@@ -3,9 +3,9 @@
 //! The line is an EMF record (CloudWatch user guide, embedded metric format) with `Function` as its only dimension, since
 //! every combination of dimensions is a metric that is paid for, with as much as 60,000 PUTs a month; datasets, rows and
 //! bytes are fields, and so are the parts of the cost. Zeros are left out, lists are cut, so that the line stays below 1 KB
-//! with the platform's own, as long as nothing fails.
+//! with the platform's own, as long as nothing fails and no dataset is over its budget.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -66,6 +66,7 @@ pub struct Summary {
     request_id: String,
     pub outcomes: Outcomes,
     datasets: BTreeMap<String, Share>,
+    over_budget: BTreeSet<String>,
     latencies_ms: Vec<i64>,
     failures: Vec<String>,
     init_ms: Option<u64>,
@@ -82,6 +83,7 @@ impl Summary {
             request_id: request_id.to_owned(),
             outcomes: Outcomes::default(),
             datasets: BTreeMap::new(),
+            over_budget: BTreeSet::new(),
             latencies_ms: Vec::new(),
             failures: Vec::new(),
             init_ms: None,
@@ -135,6 +137,11 @@ impl Summary {
         share.rows += rows;
     }
 
+    /// Notes that a dataset's fresh data cost more this month than its contract allows.
+    pub fn over_budget(&mut self, dataset: &Dataset) {
+        self.over_budget.insert(dataset.to_string());
+    }
+
     /// Notes how long an upload took to be published.
     pub fn latency(&mut self, ms: i64) {
         self.latencies_ms.push(ms);
@@ -171,6 +178,7 @@ impl Summary {
             ("Commits", o.commits),
             ("InvariantViolations", o.invariant_violations),
             ("CatalogFailures", o.catalog_failures),
+            ("OverBudget", self.over_budget.len() as u64),
         ];
         // Lambda and SQS have metrics of their own for the first three, which are free.
         let figures = [
@@ -214,6 +222,10 @@ impl Summary {
             line.append(&mut fields);
             if !self.datasets.is_empty() {
                 line.insert("datasets".to_owned(), self.shares().into());
+            }
+            if !self.over_budget.is_empty() {
+                let shown: Vec<_> = self.over_budget.iter().take(MAX_DATASETS).collect();
+                line.insert("over_budget".to_owned(), json!(shown));
             }
             line.insert("requests".to_owned(), json!(used.requests));
             line.insert("cost_nano_usd".to_owned(), json!(cost));
@@ -398,6 +410,24 @@ mod tests {
             let bytes = (line.len() + 1 + platforms_own(id)) as u64;
             assert!(bytes <= LOG_BYTES, "{function}: {bytes} bytes\n{line}");
         }
+    }
+
+    #[test]
+    fn datasets_over_their_budget_are_counted_once_and_named() {
+        let mut summary = Summary::new("promote", "r");
+        let line = |summary: &Summary| -> Value {
+            let line = summary.line(Timestamp::UNIX_EPOCH, &used(&[]), &prices("us-east-1"));
+            serde_json::from_str(&line).unwrap()
+        };
+        let none = line(&summary);
+        assert_eq!((none.get("OverBudget"), none.get("over_budget")), (None, None));
+        for dataset in ["b", "a", "b"] {
+            summary.over_budget(&dataset.parse().unwrap());
+        }
+        let two = line(&summary);
+        assert_eq!((&two["OverBudget"], &two["over_budget"]), (&json!(2), &json!(["a", "b"])));
+        let metrics = &two["_aws"]["CloudWatchMetrics"][0]["Metrics"];
+        assert!(metrics.as_array().unwrap().contains(&json!({"Name": "OverBudget"})));
     }
 
     #[test]

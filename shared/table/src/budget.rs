@@ -115,29 +115,20 @@ impl Standing {
     }
 }
 
-/// The present month of a dataset. One without a contract has no budget.
+/// The present month of a dataset.
 pub async fn read(
     store: &dyn Store,
     ambient: &dyn Ambient,
     dataset: &Dataset,
 ) -> Result<Standing, CommitError> {
     let view = View::open(store, dataset).await?;
-    of_view(store, ambient, dataset, &view).await
+    Ok(Month::at(&view, ambient.now()).beside(allowed(store, dataset).await?))
 }
 
-/// As [`read`], of a table that was opened.
-pub(crate) async fn of_view(
-    store: &dyn Store,
-    ambient: &dyn Ambient,
-    dataset: &Dataset,
-    view: &View,
-) -> Result<Standing, CommitError> {
-    let budget = match current_contract(store, dataset).await? {
-        None => Budget::default(),
-        Some((_, version)) => {
-            let contract = version.contract();
-            contract.map_err(|e| CommitError::Contract(e.to_string()))?.budget
-        }
+/// What a dataset's contract allows; a dataset without one has no budget.
+pub async fn allowed(store: &dyn Store, dataset: &Dataset) -> Result<Budget, CommitError> {
+    let Some((_, version)) = current_contract(store, dataset).await? else {
+        return Ok(Budget::default());
     };
-    Ok(Month::at(view, ambient.now()).beside(budget))
+    Ok(version.contract().map_err(|e| CommitError::Contract(e.to_string()))?.budget)
 }

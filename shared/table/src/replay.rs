@@ -20,7 +20,7 @@ use sluicegate_lake::{
     Ambient, Dataset, ETag, Expected, PlanId, RawId, Source, Store, StoreError, keys, list_all,
 };
 
-use crate::budget;
+use crate::budget::{self, Month};
 use crate::commit::CommitError;
 use crate::ledger::{Record, State};
 use crate::proposal::Receipt;
@@ -198,6 +198,10 @@ pub enum Refusal {
         "what its objects cost is not known, so no budget holds: none was staged since receipts have prices; replay them by day or raw id"
     )]
     Unpriced,
+    #[error(
+        "this month's budget for replays of {0} is used up: replay next month, or under a contract that allows more"
+    )]
+    Month(Dataset),
 }
 
 /// Why a replay is not planned or carried out.
@@ -604,6 +608,23 @@ pub async fn authorize(
     Err(CommitError::Contended(TRIES).into())
 }
 
+/// Refuses a replay that has no plan where nothing is left of this month's budget for replays. What it will cost nobody knows.
+pub async fn check_month(
+    store: &dyn Store,
+    ambient: &dyn Ambient,
+    dataset: &Dataset,
+) -> Result<(), ReplayError> {
+    let budget = budget::allowed(store, dataset).await?;
+    if budget.replays.is_none() {
+        return Ok(());
+    }
+    let view = View::open(store, dataset).await?;
+    match Month::at(&view, ambient.now()).beside(budget).left_for_replays() {
+        Some(0) => Err(Refusal::Month(dataset.clone()).into()),
+        _ => Ok(()),
+    }
+}
+
 /// What a plan's step comes to: at most `room` objects, or an earlier claim that nobody confirmed. `is_last` says that a step that
 /// moves nothing is the last one. `None` where the plan is not running, or somebody has taken this step.
 ///
@@ -633,8 +654,13 @@ pub async fn advance(
         objects = range(store, plan, progress.sent, progress.claimed).await?;
     } else {
         let to = progress.claimed.saturating_add(room as u64).min(plan.objects);
-        let month = budget::of_view(store, ambient, &plan.selection.dataset, &view).await?;
-        let left = month.left_for_replays().unwrap_or(u64::MAX);
+        let left = if progress.claimed < to {
+            let budget = budget::allowed(store, &plan.selection.dataset).await?;
+            let month = Month::at(&view, ambient.now()).beside(budget);
+            month.left_for_replays().unwrap_or(u64::MAX)
+        } else {
+            0
+        };
         for object in range(store, plan, progress.claimed, to).await? {
             let expected = plan.expected(&object);
             if !progress.pays_for(expected) {
