@@ -235,7 +235,13 @@ mod tests {
             record("20130103T000000Z", 0, &Cost::default(), 0),
         ];
         let prices = Prices::built_in("us-east-1", "aarch64").unwrap();
-        let sheet = Sheet::of("flights".parse().unwrap(), records.iter(), 500, &prices, Standing::default());
+        let sheet = Sheet::of(
+            "flights".parse().unwrap(),
+            records.iter(),
+            500,
+            &prices,
+            Standing::default(),
+        );
         assert_eq!((sheet.fresh.cost, sheet.replays.cost, sheet.replaced), (240, 240, 120));
         assert_eq!((sheet.together.cost, sheet.together.files, sheet.unpriced), (600, 3, 1));
         assert_eq!((sheet.parts.total(), sheet.parts.s3), (480, 80));
@@ -247,7 +253,8 @@ mod tests {
         assert!(near(sheet.usd.per_million_rows, 600e-9 / 300.0 * 1e6));
         assert!(near(sheet.usd.per_file, 200e-9));
         assert_eq!((sheet.storage.raw_bytes, sheet.storage.table_bytes), (4_000_000, 500));
-        let nothing = Sheet::of("flights".parse().unwrap(), [].iter(), 0, &prices, Standing::default());
+        let nothing =
+            Sheet::of("flights".parse().unwrap(), [].iter(), 0, &prices, Standing::default());
         assert_eq!((nothing.usd.per_tb, nothing.together), (None, Share::default()));
     }
 }

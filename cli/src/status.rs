@@ -268,7 +268,8 @@ impl Terms {
         match current_contract(store, dataset).await {
             Ok(None) => Self::default(),
             Ok(Some((_, version))) => {
-                let terms = version.contract().map(|contract| (contract.freshness, contract.budget));
+                let terms =
+                    version.contract().map(|contract| (contract.freshness, contract.budget));
                 let (promise, budget) = terms.unwrap_or_default();
                 Self { version: Some(version.version), promise, budget, trouble: None }
             }

@@ -42,9 +42,9 @@ pub use datum::Datum;
 pub use diff::{Change, ChangeKind, Compatibility, Diff, Refusal};
 pub use format::Format;
 pub use model::{
-    BadRows, Budget, Compression, Contract, Counterexample, CsvFormat, Encoding, EventTime, Freshness,
-    Grain, JsonlFormat, LateFiles, Measure, Metric, ParquetFormat, Reupload, RowFormat, Team,
-    UnknownFields, unknown_fields,
+    BadRows, Budget, Compression, Contract, Counterexample, CsvFormat, Encoding, EventTime,
+    Freshness, Grain, JsonlFormat, LateFiles, Measure, Metric, ParquetFormat, Reupload, RowFormat,
+    Team, UnknownFields, unknown_fields,
 };
 pub use node::{Finding, Findings};
 pub use num::Num;

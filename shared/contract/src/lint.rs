@@ -6,9 +6,9 @@ use serde_json::Value;
 use crate::audits;
 use crate::datum::Datum;
 use crate::model::{
-    BadRows, Budget, Compression, Contract, Counterexample, CsvFormat, Encoding, EventTime, Freshness,
-    Grain, JsonlFormat, LateFiles, Measure, Metric, ParquetFormat, Reupload, RowFormat, Team,
-    UnknownFields,
+    BadRows, Budget, Compression, Contract, Counterexample, CsvFormat, Encoding, EventTime,
+    Freshness, Grain, JsonlFormat, LateFiles, Measure, Metric, ParquetFormat, Reupload, RowFormat,
+    Team, UnknownFields,
 };
 use crate::node::{Finding, Findings, Node};
 use crate::pointer::child;

@@ -17,8 +17,7 @@ use sluicegate_lake::{Ambient, Dataset, Store};
 use crate::commit::CommitError;
 use crate::contracts::current_contract;
 use crate::iceberg::metadata::TableMetadata;
-use crate::ledger::Record;
-use crate::plan::Plan;
+use crate::ledger::{Ledger, Record};
 use crate::view::View;
 
 /// Keys of a snapshot's summary.
@@ -50,14 +49,8 @@ pub struct Standing {
 impl Month {
     /// The month that it is now, as the table's present snapshot has it.
     pub fn at(view: &View, now: Timestamp) -> Self {
-        let first_day = now.to_zoned(TimeZone::UTC).date().first_of_month();
         let snapshot = view.metadata.as_ref().and_then(TableMetadata::current_snapshot);
-        let kept = snapshot.and_then(|s| Self::of(&s.summary));
-        kept.filter(|kept| kept.first_day >= first_day).unwrap_or(Self {
-            first_day,
-            fresh: 0,
-            replays: 0,
-        })
+        Self::after(snapshot.and_then(|s| Self::of(&s.summary)), now)
     }
 
     /// Beside what the contract allows.
@@ -71,11 +64,11 @@ impl Month {
         }
     }
 
-    /// With what a plan's records spent that the view's had not.
+    /// With what was spent from one ledger to the next.
     #[must_use]
-    pub(crate) fn plus(mut self, view: &View, plan: &Plan) -> Self {
-        for record in plan.changed.iter().filter_map(|id| plan.ledger.records.get(id)) {
-            let before = view.ledger.records.get(&record.raw_id).map_or(0, Record::spent);
+    pub(crate) fn plus(mut self, before: &Ledger, after: &Ledger) -> Self {
+        for (id, record) in &after.records {
+            let before = before.records.get(id).map_or(0, Record::spent);
             let spent = record.spent().saturating_sub(before);
             let share = if record.order.epoch == 0 { &mut self.fresh } else { &mut self.replays };
             *share = share.saturating_add(spent);
@@ -87,6 +80,13 @@ impl Month {
     pub(crate) fn summary(self) -> [(String, String); 3] {
         [(MONTH, self.name()), (FRESH, self.fresh.to_string()), (REPLAYS, self.replays.to_string())]
             .map(|(key, value)| (key.to_owned(), value))
+    }
+
+    /// The month that it is when the last that is known is this one.
+    fn after(last: Option<Self>, now: Timestamp) -> Self {
+        let first_day = now.to_zoned(TimeZone::UTC).date().first_of_month();
+        let begun = Self { first_day, fresh: 0, replays: 0 };
+        last.filter(|last| last.first_day >= first_day).unwrap_or(begun)
     }
 
     fn of(summary: &BTreeMap<String, String>) -> Option<Self> {
@@ -131,4 +131,116 @@ pub async fn allowed(store: &dyn Store, dataset: &Dataset) -> Result<Budget, Com
         return Ok(Budget::default());
     };
     Ok(version.contract().map_err(|e| CommitError::Contract(e.to_string()))?.budget)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sluicegate_lake::{Order, RawId};
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn id(n: u32) -> RawId {
+        RawId::new(Timestamp::from_second(i64::from(n)).unwrap(), "b", "k", &n.to_string())
+    }
+
+    /// A ledger after another staging of a raw object.
+    fn staged(ledger: &Ledger, n: u32, epoch: u64, cost: u64) -> Ledger {
+        let mut ledger = ledger.clone();
+        let known = ledger.records.get(&id(n));
+        let record = serde_json::from_value(serde_json::json!({
+            "raw_id": id(n), "source": "s", "state": "published", "order": Order { epoch, contract: 1, engine: 1 },
+            "passed": true, "sequencer": null, "sha256": null, "files_of": null, "files": 1, "rows": 1, "quarantined": 0,
+            "event_range": null, "late": null, "late_rows": 0, "published_at": null, "reason": null,
+            "receipt": {"duration_ms": 0, "requests": {}, "cost_nano_usd": {"s3": cost}},
+            "spent_before": known.map_or(0, Record::spent),
+        }));
+        ledger.records.insert(id(n), record.unwrap());
+        ledger
+    }
+
+    /// What the next commit reads of a snapshot.
+    fn kept(month: Month) -> Option<Month> {
+        Month::of(&BTreeMap::from(month.summary()))
+    }
+
+    fn total(ledger: &Ledger) -> u64 {
+        ledger.records.values().map(Record::spent).sum()
+    }
+
+    #[test]
+    fn fresh_data_and_replays_are_counted_apart_and_a_new_month_begins_with_nothing() {
+        let (none, late) = (Ledger::default(), at("2026-11-30T23:59:59Z"));
+        let first = staged(&none, 1, 0, 70);
+        let november = Month::after(None, late).plus(&none, &first);
+        assert_eq!((november.fresh, november.replays), (70, 0));
+        let again = staged(&staged(&first, 1, 5, 40), 2, 0, 3);
+        let november = Month::after(kept(november), late).plus(&first, &again);
+        assert_eq!((november.fresh, november.replays), (73, 40));
+        // A commit that stages nothing, such as a rollback, keeps the sums.
+        assert_eq!(Month::after(kept(november), late).plus(&again, &again), november);
+        assert_eq!(november.beside(Budget::default()).month, "2026-11");
+        let december = Month::after(kept(november), at("2026-12-01T00:00:00Z"));
+        assert_eq!(december.beside(Budget::default()).month, "2026-12");
+        assert_eq!((december.fresh, december.replays), (0, 0));
+        // The clock of another promote is behind.
+        assert_eq!(Month::after(kept(december), late), december);
+    }
+
+    #[test]
+    fn a_snapshot_that_knows_no_month_counts_as_nothing_spent() {
+        let whole = Month { fresh: 7, ..Month::after(None, at("2026-11-02T00:00:00Z")) };
+        assert_eq!(kept(whole), Some(whole));
+        for key in [MONTH, FRESH, REPLAYS] {
+            let mut summary = BTreeMap::from(whole.summary());
+            summary.remove(key);
+            assert_eq!(Month::of(&summary), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn fresh_data_is_over_above_its_budget_and_replays_have_nothing_left_at_theirs() {
+        let spent = Month { fresh: 10, replays: 10, ..Month::after(None, Timestamp::UNIX_EPOCH) };
+        let with = |nano: Option<u64>| spent.beside(Budget { fresh: nano, replays: nano });
+        assert_eq!([None, Some(10), Some(9)].map(|b| with(b).is_over()), [false, false, true]);
+        let left = [None, Some(12), Some(10), Some(9)].map(|b| with(b).left_for_replays());
+        assert_eq!(left, [None, Some(2), Some(0), Some(0)]);
+    }
+
+    proptest! {
+        /// Commits whose clocks go back and forth, each with some stagings.
+        #[test]
+        fn the_months_of_all_commits_add_up_to_what_was_spent(
+            commits in proptest::collection::vec(
+                (0i64..150, proptest::collection::vec((0u32..6, 0u64..3, 0u64..1_000_000), 0..4)), 1..20),
+        ) {
+            let (mut ledger, mut last, mut closed) = (Ledger::default(), None, 0);
+            for (n, (day, stagings)) in commits.into_iter().enumerate() {
+                let mut next = ledger.clone();
+                for (object, replayed, cost) in stagings {
+                    let epoch = if replayed == 0 { 0 } else { n as u64 + 1 };
+                    next = staged(&next, object, epoch, cost);
+                }
+                let now = Timestamp::from_second(day * 86_400).unwrap();
+                let begun = Month::after(last, now);
+                let month = begun.plus(&ledger, &next);
+                let grown = month.fresh + month.replays - begun.fresh - begun.replays;
+                prop_assert_eq!(grown, total(&next) - total(&ledger));
+                if let Some(before) = last {
+                    prop_assert!(month.first_day >= before.first_day);
+                    if month.first_day > before.first_day {
+                        closed += before.fresh + before.replays;
+                    }
+                }
+                prop_assert!(month.first_day <= now.to_zoned(TimeZone::UTC).date() || Some(begun) == last);
+                (ledger, last) = (next, kept(month));
+                let open = month.fresh + month.replays;
+                prop_assert_eq!(closed + open, total(&ledger));
+            }
+        }
+    }
 }

@@ -305,7 +305,7 @@ impl Publication<'_> {
         let number = view.number() + 1;
         let (writer, began) = (Writer::new(store, ambient), ambient.now());
         let (summary, now) = (&self.summary, ambient.now());
-        let month = Month::at(view, now).plus(view, plan);
+        let month = Month::at(view, now).plus(&view.ledger, &plan.ledger);
         let writer = &writer;
         let tree = NewTree {
             writer, store, dataset, view, plan, number, page_weight, month, summary, bill,
