@@ -10,11 +10,16 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
+use sluicegate_contract::Budget;
 use sluicegate_lake::memory::Fault;
-use sluicegate_lake::{Ambient, Cost, Outgoing, Queue, list_all};
+use sluicegate_lake::{Ambient, Cost, Outgoing, Queue, Usage, list_all};
 use sluicegate_runtime::{Summary, cost::LOG_BYTES};
 use sluicegate_table::Record;
+use sluicegate_table::budget::{self, Month, Standing};
+use sluicegate_table::retention::{Retention, expire};
+use sluicegate_table::rollback::{Request, roll_back};
 use sluicegate_tests::{World, sqs_event};
 
 type Requests = BTreeMap<String, u64>;
@@ -255,6 +260,71 @@ async fn receipts_in_the_ledger_add_up_to_what_stagings_metered() {
     assert_eq!(view.root.sum(|page| page.cost), spent);
     let snapshot = view.metadata.as_ref().unwrap().current_snapshot().unwrap();
     assert_eq!(snapshot.summary["sluicegate.cost-nano-usd"], spent.to_string());
+    let month = Month::at(&view, world.ambient.now());
+    assert_eq!((month.fresh, month.replays), (fresh.total(), summary.receipts().total()));
+    let keys = ["month", "month-fresh-nano-usd", "month-replay-nano-usd"];
+    let said = keys.map(|key| snapshot.summary[&format!("sluicegate.{key}")].clone());
+    assert_eq!(said, ["2013-01".to_owned(), month.fresh.to_string(), month.replays.to_string()]);
+}
+
+async fn month(world: &World) -> Standing {
+    let dataset = DATASET.parse().unwrap();
+    budget::read(&world.lake, &*world.ambient, &dataset).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_rollback_and_an_expiry_keep_what_the_month_has_spent() {
+    let world = world().await;
+    for n in 0..2 {
+        land(&world, n..n + 1).await;
+        assert!(world.settle().await.is_empty());
+    }
+    let (spent, dataset) = (month(&world).await, DATASET.parse().unwrap());
+    assert_eq!(spent.fresh_nano_usd, total(&ledger(&world).await).total());
+    let request = Request { to: 1, by: "ann", why: "a bad deploy" };
+    roll_back(&world.lake, &*world.ambient, &dataset, &request).await.unwrap();
+    assert_eq!(month(&world).await, spent);
+    let retention = Retention { snapshots: 1, age: SignedDuration::ZERO };
+    let expired = expire(&world.lake, &*world.ambient, &dataset, retention).await.unwrap();
+    assert_eq!((expired.snapshots, month(&world).await), (vec![1, 2], spent));
+}
+
+#[tokio::test]
+async fn fresh_data_over_its_budget_is_published_all_the_same_and_the_line_says_so() {
+    let world = world().await;
+    land(&world, 0..1).await;
+    assert!(world.settle().await.is_empty());
+    let first = month(&world).await;
+    assert!(first.fresh_nano_usd > 0 && first.fresh_budget_nano_usd.is_none());
+    let allowed = first.fresh_nano_usd * 5 / 2;
+    let mut contract = contract(json!([]));
+    let dollars: Value = serde_json::from_str(&Budget::dollars(allowed)).unwrap();
+    contract["x-sluicegate"]["budget"] = json!({"fresh_usd_per_month": dollars});
+    contract["x-sluicegate"]["version"] = json!("1.0.1");
+    world.upload(&format!("_contracts/{DATASET}.json"), contract.to_string()).await;
+    let mut told = Vec::new();
+    for n in 1..5 {
+        if n == 4 {
+            world.wait(31 * 86_400);
+        }
+        land(&world, n..n + 1).await;
+        invoke(&world, "stage").await;
+        let (summary, _) = invoke(&world, "promote").await;
+        assert_eq!((summary.outcomes.files_published, summary.outcomes.failures), (1, 0));
+        let prices = &world.stage.meter.prices;
+        let line = summary.line(world.ambient.now(), &Usage::default(), prices);
+        let line: Value = serde_json::from_str(&line).unwrap();
+        let month = month(&world).await;
+        assert_eq!(month.fresh_budget_nano_usd, Some(allowed));
+        assert_eq!(line["OverBudget"] == 1, month.is_over());
+        assert_eq!(line["over_budget"] == json!([DATASET]), month.is_over());
+        told.push((month.month.clone(), month.is_over()));
+    }
+    let of = |month: &str, is_over| (month.to_owned(), is_over);
+    let (january, february) = ("2013-01", "2013-02");
+    let expected = [of(january, false), of(january, true), of(january, true), of(february, false)];
+    assert_eq!(told, expected);
+    assert_eq!(world.rows(DATASET).await, 5 * 20);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
+use sluicegate_contract::Budget;
 use sluicegate_lake::faulty::Faulty;
 use sluicegate_lake::memory::{Memory, MemoryStore};
 use sluicegate_lake::{
@@ -21,6 +22,7 @@ use sluicegate_lake::{
 };
 use sluicegate_replay::MAX_HOPS;
 use sluicegate_runtime::{Reason, RunMessage, StageMessage, Summary};
+use sluicegate_table::budget::{self, Standing};
 use sluicegate_table::replay::{self, Chunk, Plan, Progress, RunState};
 use sluicegate_table::{State, View};
 use sluicegate_tests::{LAKE, World, sqs_event};
@@ -350,6 +352,103 @@ async fn a_budget_below_the_plan_is_refused_or_spent_as_far_as_it_goes_and_more_
     assert_eq!(done.spent, paid(&world, &plan).await);
     let distinct: BTreeSet<RawId> = sent.lock().unwrap().iter().cloned().collect();
     assert_eq!((distinct.len(), sent.lock().unwrap().len()), (12, 12), "nothing was sent twice");
+}
+
+/// Uploads a version of the contract under which a month's replays may cost so much.
+async fn allow(world: &World, version: &str, nano_usd: u64) {
+    let mut contract = contract(version);
+    let dollars: Value = serde_json::from_str(&Budget::dollars(nano_usd)).unwrap();
+    contract["x-sluicegate"]["budget"] = json!({"replay_usd_per_month": dollars});
+    world.upload(&format!("_contracts/{DATASET}.json"), contract.to_string()).await;
+    let month = month(world).await;
+    assert_eq!(month.replay_budget_nano_usd, Some(nano_usd), "the contract is current");
+}
+
+async fn month(world: &World) -> Standing {
+    budget::read(&world.lake, &*world.ambient, &dataset()).await.unwrap()
+}
+
+#[tokio::test]
+async fn replays_stop_at_the_months_budget_and_go_on_in_a_later_month() {
+    let Watch { world, sent, .. } = watch().await;
+    upload(&world, 0..12).await;
+    world.settle().await;
+    let plan = plan(&world, json!({})).await;
+    let cap = plan.cost() * 2 / 5;
+    allow(&world, "1.0.1", cap).await;
+    let enough = run(&plan, plan.cost() * 2, false);
+    let mut months: Vec<usize> = Vec::new();
+    while progress(&world.lake, &plan.id).await.settled < 12 {
+        assert!(months.len() < 4, "{months:?}");
+        let before = sent.lock().unwrap().len();
+        // Twice in each month: the second time nothing more is sent.
+        for _ in 0..2 {
+            ask(&world, enough.clone()).await.unwrap();
+            assert_eq!(world.settle().await, Vec::<String>::new());
+        }
+        let (spent, now) = (month(&world).await, progress(&world.lake, &plan.id).await);
+        let count = sent.lock().unwrap().len();
+        assert!(count > before && spent.replay_nano_usd <= cap, "{spent:?}");
+        assert_eq!((now.sent, now.settled, now.reserved), (count as u64, count as u64, 0));
+        let stopped = if count == 12 { RunState::Done } else { RunState::Month };
+        assert_eq!(now.state, stopped);
+        months.push(count - before);
+        world.wait(31 * 86_400);
+    }
+    assert!(months.len() > 2, "{months:?}");
+    let distinct: BTreeSet<RawId> = sent.lock().unwrap().iter().cloned().collect();
+    assert_eq!((distinct.len(), sent.lock().unwrap().len()), (12, 12), "nothing was sent twice");
+    assert_eq!(paid(&world, &plan).await, progress(&world.lake, &plan.id).await.spent);
+}
+
+#[tokio::test]
+async fn under_a_contract_that_allows_more_a_replay_goes_on_in_the_same_month() {
+    let Watch { world, sent, .. } = watch().await;
+    upload(&world, 0..6).await;
+    world.settle().await;
+    let plan = plan(&world, json!({})).await;
+    allow(&world, "1.0.1", plan.cost() / 2).await;
+    ask(&world, run(&plan, plan.cost() * 2, false)).await.unwrap();
+    world.settle().await;
+    assert_eq!(progress(&world.lake, &plan.id).await.state, RunState::Month);
+    assert!((1..6).contains(&sent.lock().unwrap().len()));
+    // The plan's own budget is another: more of that alone does not help.
+    ask(&world, run(&plan, plan.cost() * 9, false)).await.unwrap();
+    world.settle().await;
+    assert_eq!(progress(&world.lake, &plan.id).await.state, RunState::Month);
+    allow(&world, "1.0.2", plan.cost() * 2).await;
+    ask(&world, run(&plan, plan.cost() * 2, false)).await.unwrap();
+    world.settle().await;
+    let done = progress(&world.lake, &plan.id).await;
+    assert_eq!((done.state, done.settled), (RunState::Done, 6));
+    assert_eq!(month(&world).await.replay_nano_usd, done.spent);
+}
+
+#[tokio::test]
+async fn a_plan_tells_what_is_left_of_the_month_and_without_a_plan_nothing_is_sent_once_it_is_used_up()
+ {
+    let Watch { world, sent, .. } = watch().await;
+    upload(&world, 0..2).await;
+    world.settle().await;
+    let at_once =
+        json!({"dataset": DATASET, "landed_from": "2013-01-01", "landed_to": "2013-01-31"});
+    let ask_for_a_plan = json!({"plan": true, "dataset": DATASET});
+    let left =
+        async || ask(&world, ask_for_a_plan.clone()).await.unwrap()["month_left_nano_usd"].clone();
+    assert_eq!(left().await, Value::Null);
+    allow(&world, "1.0.1", 1).await;
+    assert_eq!(left().await, 1);
+    // Its cost is not known before: while anything is left it is sent.
+    assert_eq!(ask(&world, at_once.clone()).await.unwrap()["sent"], 2);
+    world.settle().await;
+    assert_eq!(left().await, 0);
+    let refusal = ask(&world, at_once.clone()).await.unwrap_err();
+    assert!(refusal.contains("this month's budget"), "{refusal}");
+    assert!(sent.lock().unwrap().is_empty(), "without a plan");
+    assert_eq!(world.queue("stage-replay").drain(), Vec::<String>::new());
+    world.wait(31 * 86_400);
+    assert_eq!(left().await, 1);
+    assert_eq!(ask(&world, at_once).await.unwrap()["sent"], 2);
 }
 
 #[tokio::test]

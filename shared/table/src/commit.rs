@@ -308,7 +308,16 @@ impl Publication<'_> {
         let month = Month::at(view, now).plus(&view.ledger, &plan.ledger);
         let writer = &writer;
         let tree = NewTree {
-            writer, store, dataset, view, plan, number, page_weight, month, summary, bill,
+            writer,
+            store,
+            dataset,
+            view,
+            plan,
+            number,
+            page_weight,
+            month,
+            summary,
+            bill,
         };
         let file = tree.write(self.contract, self.version, now).await?;
         let swapped = swap(writer, ambient, began, dataset, view, file.clone()).await?;
