@@ -284,6 +284,7 @@ async fn a_rollback_and_an_expiry_keep_what_the_month_has_spent() {
     let request = Request { to: 1, by: "ann", why: "a bad deploy" };
     roll_back(&world.lake, &*world.ambient, &dataset, &request).await.unwrap();
     assert_eq!(month(&world).await, spent);
+    world.wait(1);
     let retention = Retention { snapshots: 1, age: SignedDuration::ZERO };
     let expired = expire(&world.lake, &*world.ambient, &dataset, retention).await.unwrap();
     assert_eq!((expired.snapshots, month(&world).await), (vec![1, 2], spent));
