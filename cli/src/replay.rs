@@ -1,17 +1,20 @@
 //! `sluicegate replay`: what staging raw objects again should cost, and doing it within a budget.
 //!
 //! A plan sends nothing. A run is allowed first, by an object beside its plan, and then replay is asked to carry it out; the same command
-//! again asks again.
+//! again asks again. A verification writes nothing.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use jiff::civil::Date;
 use serde::Serialize;
+use sluicegate_cli::verify::{Difference, Verified, Verifier};
 use sluicegate_lake::aws::Clients;
 use sluicegate_lake::{Dataset, PlanId, Queue, Store, System};
 use sluicegate_runtime::cost::nano_of_usd;
 use sluicegate_runtime::{RunMessage, outgoing};
+use sluicegate_stage::Scratch;
 use sluicegate_table::State;
 use sluicegate_table::budget;
 use sluicegate_table::replay::{self, Plan, Progress, ReplayError, RunState, Selection};
@@ -43,6 +46,8 @@ pub(crate) enum Command {
         #[arg(long, env = "SLUICEGATE_LAKE_BUCKET")]
         lake: String,
     },
+    /// Stage published raw objects again without publishing, and compare the bytes with what is published
+    Verify(Verify),
 }
 
 /// All of a dataset's staged objects, unless something is said. Days are UTC, and included.
@@ -105,6 +110,23 @@ pub(crate) struct Run {
     replay_queue: String,
 }
 
+#[derive(Args)]
+pub(crate) struct Verify {
+    dataset: String,
+    /// Raw objects, spread evenly over the published ones
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    sample: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The lake bucket
+    #[arg(long, env = "SLUICEGATE_LAKE_BUCKET")]
+    lake: String,
+}
+
+/// Megabytes of files that stage may keep here, as much as Lambda has at most.
+const SCRATCH_MB: u64 = 10_240;
+
 #[derive(Serialize)]
 struct Shown<'a> {
     plan: &'a Plan,
@@ -128,6 +150,7 @@ pub(crate) async fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(run) => start(run).await,
         Command::List { dataset, lake } => list(&dataset, &lake).await,
         Command::Show { dataset, plan, json, lake } => show(&dataset, &plan, json, &lake).await,
+        Command::Verify(what) => return verify(what).await,
     };
     match outcome {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -200,6 +223,46 @@ async fn show(dataset: &str, plan: &str, json: bool, lake: &str) -> Result<(), F
     let store: &dyn Store = &store;
     let (plan, progress) = replay::show(store, &dataset.parse()?, &plan.parse()?).await?;
     print(&plan, progress.as_ref(), json)
+}
+
+async fn verify(what: Verify) -> Result<ExitCode, Failure> {
+    let verifier = Verifier {
+        lake: Arc::new(Clients::from_env().await.bucket(what.lake)),
+        ambient: Arc::new(System),
+        scratch: Scratch::new(std::env::temp_dir(), SCRATCH_MB << 20),
+    };
+    let verified = verifier.verify(&what.dataset.parse()?, what.sample).await?;
+    if what.json {
+        say!("{}", serde_json::to_string(&verified)?);
+    } else {
+        for line in told(&verified) {
+            say!("{line}");
+        }
+    }
+    Ok(ExitCode::from(u8::from(!verified.differences.is_empty())))
+}
+
+fn told(verified: &Verified) -> Vec<String> {
+    let Verified { dataset, published, chosen, staged, engine, files, bytes, .. } = verified;
+    let mut lines = vec![format!("{chosen} of {published} published raw objects of {dataset}")];
+    for (other, count) in &verified.other_engines {
+        let what = if other < engine {
+            format!("replay them to bring them up (--engine-below {engine})")
+        } else {
+            "verify them with a build as new".to_owned()
+        };
+        lines.push(format!("  {count} staged by engine {other}, this is {engine}: {what}"));
+    }
+    let megabytes = *bytes as f64 / 1e6;
+    let same = if verified.differences.is_empty() { ": byte for byte as published" } else { "" };
+    lines.push(format!("  {staged} staged again, {files} files, {megabytes:.1} MB{same}"));
+    for Difference { raw_id, file, published, staged, at } in &verified.differences {
+        let size = |bytes: &Option<u64>| bytes.map_or("none".to_owned(), |n| format!("{n} bytes"));
+        let from = at.map_or(String::new(), |at| format!(", the first that differs is byte {at}"));
+        lines.push(format!("{raw_id} differs: {file}"));
+        lines.push(format!("  published {}, staged again {}{from}", size(published), size(staged)));
+    }
+    lines
 }
 
 fn print(plan: &Plan, progress: Option<&Progress>, json: bool) -> Result<(), Failure> {
@@ -281,6 +344,46 @@ fn lines(plan: &Plan, progress: Option<&Progress>) -> Vec<String> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_verification_tells_other_engines_and_what_differs() {
+        let raw_id = "20130102T030405Z-0123456789abcdef0123456789abcdef";
+        let mut verified = Verified {
+            dataset: "flights".parse().unwrap(),
+            published: 4312,
+            chosen: 10,
+            staged: 7,
+            engine: 3,
+            other_engines: [(2, 2), (4, 1)].into(),
+            files: 20,
+            bytes: 12_340_000,
+            differences: Vec::new(),
+        };
+        let text = told(&verified).join("\n");
+        assert_eq!(
+            text,
+            "10 of 4312 published raw objects of flights\n\
+             \x20 2 staged by engine 2, this is 3: replay them to bring them up (--engine-below 3)\n\
+             \x20 1 staged by engine 4, this is 3: verify them with a build as new\n\
+             \x20 7 staged again, 20 files, 12.3 MB: byte for byte as published"
+        );
+        verified.differences.push(Difference {
+            raw_id: raw_id.parse().unwrap(),
+            file: "tables/flights/data/x.parquet".to_owned(),
+            published: Some(9),
+            staged: Some(8),
+            at: Some(4),
+        });
+        let text = told(&verified).join("\n");
+        assert!(!text.contains("byte for byte"));
+        assert!(
+            text.ends_with(
+                "differs: tables/flights/data/x.parquet\n  \
+                 published 9 bytes, staged again 8 bytes, the first that differs is byte 4"
+            ),
+            "{text}"
+        );
+    }
 
     #[test]
     fn a_plan_is_shown_with_its_parts_and_a_capped_one_says_so() {

@@ -87,7 +87,7 @@ impl View {
     }
 
     /// Reads the records of one page.
-    pub(crate) async fn records(
+    pub async fn records(
         &self,
         store: &dyn Store,
         dataset: &Dataset,

@@ -1,0 +1,3 @@
+//! What of the command line others call too: tests, in one process with a lake.
+
+pub mod verify;
