@@ -1,4 +1,4 @@
-"""A replay by a plan on the emulator: what it should cost, a cap, and what it cost by the receipts."""
+"""A replay by a plan on the emulator: what it should cost, a cap, what it cost by the receipts, and the same bytes as before."""
 
 from __future__ import annotations
 
@@ -46,4 +46,10 @@ def test_a_plan_is_capped_goes_on_and_says_what_it_cost(pipeline: Pipeline, data
     assert (done["sent"], done["settled"], done["estimated"]) == (FILES, FILES, nano_usd)
     sheet = json.loads(pipeline.command("cost", dataset, "--json").stdout)
     assert sheet["replays"]["files"] == FILES and done["spent"] == sheet["replays"]["cost"]
+
+    verified = pipeline.command("replay", "verify", dataset, "--sample", "4", "--json")
+    assert verified.returncode == 0, verified
+    found = json.loads(verified.stdout)
+    assert (found["published"], found["chosen"], found["staged"], found["differences"]) == (FILES, 4, 4, [])
+    assert found["files"] >= 4 and found["bytes"] > 0
     print(f"estimated {nano_usd / 1e9:.9f} dollars, spent {done['spent'] / 1e9:.9f}")

@@ -124,7 +124,7 @@ async fn what_is_not_published_is_not_chosen() {
             records.values().filter(|record| record.state == wanted).count()
         }
     };
-    assert_eq!((states(State::Superseded).await, states(State::Held).await), (1, 1));
+    assert_eq!((states(State::Superseded).await, states(State::Held).await), (1, 2));
     let verified = verify(&world, 10).await.unwrap();
     assert_eq!((verified.staged, verified.files, verified.differences.len()), (3, 6, 0));
     assert_eq!(verified.published, states(State::Published).await as u64);
@@ -220,7 +220,8 @@ async fn the_same_content_uploaded_again_is_verified_against_the_older_ones_file
 #[tokio::test]
 async fn a_replay_is_verified_at_its_own_order() {
     let world = published(3).await;
-    let event = json!({"dataset": DATASET, "landed_from": "2013-01-01"});
+    let days = ("2013-01-01", "2013-01-03");
+    let event = json!({"dataset": DATASET, "landed_from": days.0, "landed_to": days.1});
     world.replay.handle(event, &mut Summary::new("replay", "r")).await.unwrap();
     assert_eq!(world.settle().await, Vec::<String>::new());
     assert!(records(&world).await.iter().all(|record| record.order.epoch > 0));
