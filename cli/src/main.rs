@@ -14,6 +14,7 @@ mod input;
 mod junit;
 mod out;
 mod profile;
+mod progress;
 mod replay;
 mod snapshot;
 mod status;

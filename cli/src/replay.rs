@@ -1,8 +1,9 @@
 //! `sluicegate replay`: what staging raw objects again should cost, and doing it within a budget.
 //!
 //! A plan sends nothing. A run is allowed first, by an object beside its plan, and then replay is asked to carry it out; the same command
-//! again asks again. A verification writes nothing.
+//! again asks again. Whoever follows it only looks: it goes on without them. A verification writes nothing.
 
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use sluicegate_table::replay::{self, Plan, Progress, ReplayError, RunState, Sele
 
 use crate::Failure;
 use crate::out::{month, refused, say, usd};
+use crate::progress;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -102,6 +104,12 @@ pub(crate) struct Run {
     /// Go as far as a budget pays for that is below what the plan should cost
     #[arg(long)]
     partly: bool,
+    /// Tell how far it is until it ends; 1 if it ends with something left. On a terminal that is the default
+    #[arg(long, overrides_with = "no_follow")]
+    follow: bool,
+    /// Only ask for it
+    #[arg(long)]
+    no_follow: bool,
     /// The lake bucket
     #[arg(long, env = "SLUICEGATE_LAKE_BUCKET")]
     lake: String,
@@ -145,15 +153,18 @@ fn state(word: &str) -> Result<State, String> {
 }
 
 pub(crate) async fn run(command: Command) -> Result<ExitCode, Failure> {
+    let done = |()| ExitCode::SUCCESS;
     let outcome = match command {
-        Command::Plan(select) => plan(*select).await,
+        Command::Plan(select) => plan(*select).await.map(done),
         Command::Run(run) => start(run).await,
-        Command::List { dataset, lake } => list(&dataset, &lake).await,
-        Command::Show { dataset, plan, json, lake } => show(&dataset, &plan, json, &lake).await,
-        Command::Verify(what) => return verify(what).await,
+        Command::List { dataset, lake } => list(&dataset, &lake).await.map(done),
+        Command::Show { dataset, plan, json, lake } => {
+            show(&dataset, &plan, json, &lake).await.map(done)
+        }
+        Command::Verify(what) => verify(what).await,
     };
     match outcome {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+        Ok(code) => Ok(code),
         Err(failure) => match failure.downcast_ref::<ReplayError>() {
             Some(ReplayError::Refused(why)) => Ok(refused(format_args!("{why}"))),
             _ => Err(failure),
@@ -181,7 +192,7 @@ async fn plan(select: Select) -> Result<(), Failure> {
     if select.json { Ok(()) } else { print_month(&store, &plan).await }
 }
 
-async fn start(run: Run) -> Result<(), Failure> {
+async fn start(run: Run) -> Result<ExitCode, Failure> {
     let (dataset, id): (Dataset, PlanId) = (run.dataset.parse()?, run.plan.parse()?);
     let budget = nano_of_usd(&run.budget)
         .ok_or_else(|| format!("a budget is dollars such as 1.50, not {}", run.budget))?;
@@ -190,11 +201,17 @@ async fn start(run: Run) -> Result<(), Failure> {
     let allowed = replay::authorize(&store, &System, &dataset, &id, budget, run.partly).await?;
     let (plan, progress) = allowed;
     if progress.state == RunState::Running {
-        let message = RunMessage::new(dataset.clone(), id, progress.step);
+        let message = RunMessage::new(dataset.clone(), id.clone(), progress.step);
         clients.queue(run.replay_queue).send(&[outgoing(&dataset, &message)?]).await?;
     }
     print(&plan, Some(&progress), false)?;
-    print_month(&store, &plan).await
+    print_month(&store, &plan).await?;
+    if run.no_follow || !(run.follow || io::stdout().is_terminal()) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let ended = progress::follow(&store, &dataset, &id).await?;
+    advice(ended).into_iter().for_each(|advice| say!("{advice}"));
+    Ok(ExitCode::from(u8::from(ended != RunState::Done)))
 }
 
 async fn print_month(store: &dyn Store, plan: &Plan) -> Result<(), Failure> {
@@ -324,20 +341,20 @@ fn lines(plan: &Plan, progress: Option<&Progress>) -> Vec<String> {
             usd(p.reserved),
             usd(p.estimated)
         ));
-        match p.state {
-            RunState::Capped => lines.push("  the budget is used up: run it with more".to_owned()),
-            RunState::Month => lines.push(
-                "  this month's budget for replays is used up: run it again next month, or under a contract that allows more"
-                    .to_owned(),
-            ),
-            RunState::Stalled => lines.push(
-                "  what was sent is not staged: look at the stage-replay queues, then run it again"
-                    .to_owned(),
-            ),
-            RunState::Running | RunState::Done => {}
-        }
+        lines.extend(advice(p.state).map(str::to_owned));
     }
     lines
+}
+
+/// What to do about a run that has ended with something left.
+fn advice(state: RunState) -> Option<&'static str> {
+    match state {
+        RunState::Capped => Some("  the budget is used up: run it with more"),
+        RunState::Stalled => Some(
+            "  what was sent is not staged: look at the stage-replay queues, then run it again",
+        ),
+        RunState::Running | RunState::Done => None,
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use crate::Failure;
 use crate::dlq::{self, Work};
 use crate::held::datasets;
 use crate::out::{self, aligned, say, usd};
+use crate::progress::Replays;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -58,6 +59,7 @@ const WATCHED: usize = 10;
 #[derive(Serialize)]
 struct Lake {
     datasets: Vec<Summary>,
+    replays: Replays,
     #[serde(skip_serializing_if = "Option::is_none")]
     queues: Option<Queues>,
 }
@@ -70,6 +72,7 @@ struct Status {
     /// Accepted rows of the files in each state.
     rows_by_state: BTreeMap<&'static str, u64>,
     raw: Vec<Raw>,
+    replays: Replays,
     #[serde(skip_serializing_if = "Option::is_none")]
     queues: Option<Queues>,
 }
@@ -189,14 +192,18 @@ async fn tell(clients: &Clients, arguments: &Arguments) -> Result<(), Failure> {
         }
     };
     if let Some(dataset) = dataset {
-        let status = Status { queues, ..read(&store, dataset.parse()?, now).await? };
+        let dataset = dataset.parse()?;
+        let replays = Replays::read(&store, [&dataset], now).await;
+        let status = Status { queues, replays, ..read(&store, dataset, now).await? };
         clear();
         match json {
             true => say!("{}", serde_json::to_string(&status)?),
             false => print(&status, now, if *watch { WATCHED } else { usize::MAX }),
         }
     } else {
-        let lake = Lake { datasets: overview(&store, now).await?, queues };
+        let datasets = overview(&store, now).await?;
+        let replays = Replays::read(&store, datasets.iter().map(|d| &d.dataset), now).await;
+        let lake = Lake { datasets, replays, queues };
         clear();
         match json {
             true => say!("{}", serde_json::to_string(&lake)?),
@@ -400,7 +407,8 @@ async fn read(store: &dyn Store, dataset: Dataset, now: Timestamp) -> Result<Sta
     }
     let raw_ids: Vec<RawId> = raw.iter().map(|object| object.raw_id.clone()).collect();
     let summary = summary(dataset, terms, &view, &raw_ids, now);
-    Ok(Status { summary, rows, rows_by_state, raw, queues: None })
+    let replays = Replays::default();
+    Ok(Status { summary, rows, rows_by_state, raw, replays, queues: None })
 }
 
 fn recorded(record: &Record) -> Raw {
@@ -419,7 +427,7 @@ fn recorded(record: &Record) -> Raw {
 }
 
 fn print(status: &Status, now: Timestamp, most: usize) {
-    let Status { summary, rows, rows_by_state, raw, queues } = status;
+    let Status { summary, rows, rows_by_state, raw, replays, queues } = status;
     let contract = match (&summary.contract, &summary.trouble) {
         (Some(version), _) => version.clone(),
         (None, Some(trouble)) => format!("cannot be read: {}", visible(trouble)),
@@ -462,6 +470,7 @@ fn print(status: &Status, now: Timestamp, most: usize) {
         0 => {}
         more => say!("  … and {more} more"),
     }
+    replays.lines().iter().for_each(|line| say!("{line}"));
     print_queues(queues.as_ref());
 }
 
@@ -481,6 +490,7 @@ fn print_lake(lake: &Lake, now: Timestamp) {
             }
         }
     }
+    lake.replays.lines().iter().for_each(|line| say!("{line}"));
     print_queues(lake.queues.as_ref());
 }
 
@@ -539,7 +549,7 @@ pub(crate) fn since(at: Timestamp, now: Timestamp) -> String {
 }
 
 /// Seconds as people say them, in the largest unit of which there are two.
-fn span(seconds: i64) -> String {
+pub(crate) fn span(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),
         120..7200 => format!("{} min", seconds / 60),

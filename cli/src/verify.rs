@@ -485,15 +485,11 @@ mod tests {
     #[test]
     fn a_sample_is_spread_evenly_over_the_pages_and_takes_all_where_there_are_no_more() {
         let ranks = |counts: &[u64], sample| -> Vec<u64> {
-            let mut first = 0;
-            let starts: Vec<u64> =
-                counts.iter().map(|n| std::mem::replace(&mut first, first + n)).collect();
-            let chosen = spread(counts, sample).into_iter();
-            chosen
-                .flat_map(|(page, own)| {
-                    own.into_iter().map(|r| r + starts[page]).collect::<Vec<_>>()
-                })
-                .collect()
+            let before = |page: usize| counts[..page].iter().sum::<u64>();
+            let chosen = spread(counts, sample);
+            let chosen =
+                chosen.iter().flat_map(|(page, own)| own.iter().map(|r| r + before(*page)));
+            chosen.collect()
         };
         assert_eq!(ranks(&[1000, 0, 1000], 4), [250, 750, 1250, 1750]);
         assert_eq!(ranks(&[3, 0, 1], 10), [0, 1, 2, 3]);

@@ -40,8 +40,12 @@ def test_a_plan_is_capped_goes_on_and_says_what_it_cost(pipeline: Pipeline, data
     capped = show(pipeline, dataset, plan)["progress"]
     assert 0 < capped["sent"] < FILES and capped["reserved"] == 0
 
-    assert run(pipeline, dataset, plan, 10 * nano_usd).returncode == 0
-    pipeline.wait_until(lambda: show(pipeline, dataset, plan)["progress"]["state"] == "done", "the plan is carried out", 120)
+    assert json.loads(pipeline.command("status", dataset, "--json").stdout)["replays"] == {"running": []}
+    followed = run(pipeline, dataset, plan, 10 * nano_usd, "--follow")
+    assert followed.returncode == 0, followed
+    told = [line for line in followed.stdout.splitlines() if line.startswith(("running: ", "done: ")) and " settled (" in line]
+    assert told[0].startswith("running: ") and told[-1].startswith(f"done: {FILES} of {FILES} settled (100 %)"), followed.stdout
+    assert len(set(told)) == len(told), "a line is told when something has changed"
     done = show(pipeline, dataset, plan)["progress"]
     assert (done["sent"], done["settled"], done["estimated"]) == (FILES, FILES, nano_usd)
     sheet = json.loads(pipeline.command("cost", dataset, "--json").stdout)
