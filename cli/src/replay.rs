@@ -350,6 +350,9 @@ fn lines(plan: &Plan, progress: Option<&Progress>) -> Vec<String> {
 fn advice(state: RunState) -> Option<&'static str> {
     match state {
         RunState::Capped => Some("  the budget is used up: run it with more"),
+        RunState::Month => Some(
+            "  this month's budget for replays is used up: run it again next month, or under a contract that allows more",
+        ),
         RunState::Stalled => Some(
             "  what was sent is not staged: look at the stage-replay queues, then run it again",
         ),

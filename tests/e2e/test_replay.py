@@ -54,6 +54,7 @@ def test_a_plan_is_capped_goes_on_and_says_what_it_cost(pipeline: Pipeline, data
     verified = pipeline.command("replay", "verify", dataset, "--sample", "4", "--json")
     assert verified.returncode == 0, verified
     found = json.loads(verified.stdout)
-    assert (found["published"], found["chosen"], found["staged"], found["differences"]) == (FILES, 4, 4, [])
+    # The order with id 0 has its file held, and what is held is not chosen.
+    assert (found["published"], found["chosen"], found["staged"], found["differences"]) == (FILES - 1, 4, 4, [])
     assert found["files"] >= 4 and found["bytes"] > 0
     print(f"estimated {nano_usd / 1e9:.9f} dollars, spent {done['spent'] / 1e9:.9f}")

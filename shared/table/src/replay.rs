@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -21,7 +22,7 @@ use sluicegate_lake::{
 };
 
 use crate::budget::{self, Month};
-use crate::commit::CommitError;
+use crate::commit::{AT_ONCE, CommitError};
 use crate::ledger::{Record, State};
 use crate::proposal::Receipt;
 use crate::tree::PageRef;
@@ -29,6 +30,9 @@ use crate::view::View;
 
 /// Objects that one chunk of a plan names; the last one has the rest.
 const CHUNK: usize = 1000;
+
+/// Chunks that are counted together: a page that lies in several is read once.
+const TOGETHER: usize = 8;
 
 /// Objects that a step sends at most, and seconds from one step to the next.
 pub const STEP: usize = 500;
@@ -745,43 +749,66 @@ async fn standing(
     let dataset = &plan.selection.dataset;
     (progress.settled, progress.spent, progress.reserved) =
         (progress.closed, progress.closed_spent, 0);
-    for n in std::mem::take(&mut progress.open) {
-        let chunk = read_chunk(store, plan, n).await?;
-        let first = n.saturating_mul(CHUNK as u64);
-        let claimed = usize::try_from(progress.claimed.saturating_sub(first)).unwrap_or(CHUNK);
-        let claimed = chunk.objects.get(..claimed).unwrap_or(&chunk.objects);
-        let pages: BTreeSet<usize> =
-            claimed.iter().filter_map(|object| view.root.page_of(&object.raw_id)).collect();
-        let mut objects: BTreeMap<&RawId, &Object> =
-            claimed.iter().map(|object| (&object.raw_id, object)).collect();
-        let mut spent = 0u64;
-        for page in pages {
-            for record in view.records(store, dataset, page).await? {
-                if !plan.is_settled(&record) {
-                    continue;
-                }
-                if let Some(object) = objects.remove(&record.raw_id) {
-                    let told = record.spent().saturating_sub(object.spent);
-                    // What a rollback has outranked is staged and paid for, and never reaches the ledger.
-                    let outranked = record.order.epoch < plan.epoch;
-                    let untold = if outranked { plan.expected(object) } else { 0 };
-                    spent = spent.saturating_add(told.max(untold));
+    let open: Vec<u64> = std::mem::take(&mut progress.open).into_iter().collect();
+    for group in open.chunks(TOGETHER) {
+        let chunks: Vec<Chunk> = futures::stream::iter(group)
+            .map(|n| read_chunk(store, plan, *n))
+            .buffered(TOGETHER)
+            .try_collect()
+            .await?;
+        let mut tallies: Vec<Tally> = Vec::with_capacity(chunks.len());
+        let mut left: BTreeMap<&RawId, (usize, &Object)> = BTreeMap::new();
+        for (n, chunk) in group.iter().zip(&chunks) {
+            let first = n.saturating_mul(CHUNK as u64);
+            let claimed = usize::try_from(progress.claimed.saturating_sub(first)).unwrap_or(CHUNK);
+            let claimed = chunk.objects.get(..claimed).unwrap_or(&chunk.objects);
+            left.extend(claimed.iter().map(|object| (&object.raw_id, (tallies.len(), object))));
+            tallies.push(Tally::default());
+        }
+        // An id between two pages has no record.
+        let holds = |page: &usize, id: &RawId| {
+            let page = view.root.pages.get(*page);
+            page.is_some_and(|page| (&page.first..=&page.last).contains(&id))
+        };
+        let pages = left.keys().filter_map(|id| view.root.page_of(id).filter(|p| holds(p, id)));
+        let pages: BTreeSet<usize> = pages.collect();
+        let mut read = futures::stream::iter(pages)
+            .map(|page| view.records(store, dataset, page))
+            .buffer_unordered(AT_ONCE);
+        while let Some(records) = read.try_next().await? {
+            for record in records.iter().filter(|record| plan.is_settled(record)) {
+                let Some((at, object)) = left.remove(&record.raw_id) else { continue };
+                let told = record.spent().saturating_sub(object.spent);
+                // What a rollback has outranked is staged and paid for, and never reaches the ledger.
+                let outranked = record.order.epoch < plan.epoch;
+                let untold = if outranked { plan.expected(object) } else { 0 };
+                if let Some(tally) = tallies.get_mut(at) {
+                    tally.settled += 1;
+                    tally.spent = tally.spent.saturating_add(told.max(untold));
                 }
             }
         }
-        let left = objects.values().map(|object| plan.expected(object));
-        progress.reserved = left.fold(progress.reserved, u64::saturating_add);
-        let settled = claimed.len().saturating_sub(objects.len()) as u64;
-        progress.settled += settled;
-        progress.spent = progress.spent.saturating_add(spent);
-        if settled == chunk.objects.len() as u64 {
-            progress.closed += settled;
-            progress.closed_spent = progress.closed_spent.saturating_add(spent);
-        } else {
-            progress.open.insert(n);
+        let expected = left.values().map(|(_, object)| plan.expected(object));
+        progress.reserved = expected.fold(progress.reserved, u64::saturating_add);
+        for ((n, chunk), Tally { settled, spent }) in group.iter().zip(&chunks).zip(tallies) {
+            progress.settled += settled;
+            progress.spent = progress.spent.saturating_add(spent);
+            if settled == chunk.objects.len() as u64 {
+                progress.closed += settled;
+                progress.closed_spent = progress.closed_spent.saturating_add(spent);
+            } else {
+                progress.open.insert(*n);
+            }
         }
     }
     Ok(progress)
+}
+
+/// What has settled of a chunk, and what that cost.
+#[derive(Default)]
+struct Tally {
+    settled: u64,
+    spent: u64,
 }
 
 /// The objects of a plan from one place to another, the latter not included.
