@@ -105,9 +105,8 @@ impl Standing {
             usd(self.spent_nano_usd),
             usd(self.budget_nano_usd),
         );
-        if let (RunState::Running, Some(rate), Some(left)) =
-            (state, self.per_second, self.seconds_left)
-        {
+        let goes_on = *state == RunState::Running && settled < objects;
+        if let (true, Some(rate), Some(left)) = (goes_on, self.per_second, self.seconds_left) {
             let rate = match rate {
                 1.0.. => format!("{rate:.1} a second"),
                 _ => format!("{:.1} a minute", rate * 60.0),
@@ -232,6 +231,7 @@ pub(crate) async fn follow(
                 before = Some(standing);
             }
             Ok((_, None)) => return Err(format!("nobody runs {id}").into()),
+            Err(error) if is_terminal => redraw(&format!("it cannot be read now: {error}"))?,
             Err(error) => say!("it cannot be read now: {error}"),
         }
         tokio::time::sleep(PAUSE).await;
@@ -322,6 +322,9 @@ mod tests {
             done.told(),
             "done: 4 of 4 settled (100 %), 4 sent; 0.000004 of 0.003000 dollars"
         );
+        // The run itself finds that out at its next step.
+        let settled = standing(4, "running", 4, 4, Some((2, 0)));
+        assert!(settled.told().ends_with(" dollars"));
         let capped = standing(4, "capped", 2, 2, Some((2, 0)));
         assert!(
             capped.told().starts_with("capped: 2 of 4 settled (50 %)")
