@@ -1,7 +1,8 @@
-//! `sluicegate cost`: what a dataset's stagings cost, by the receipts in its ledger, and what keeping it costs a month.
+//! `sluicegate cost`: what a dataset's stagings cost, by the receipts in its ledger, what publishing took by its
+//! snapshots, and what keeping it costs a month.
 //!
-//! Receipts were priced when they were written; only storage is priced here, by the list that this was built with. Landing
-//! and promoting are not in it: they are no file's alone, and each of their invocations says its own cost in its log line.
+//! Receipts and snapshots were priced when they were written; only storage is priced here, by the list that this was built
+//! with. Landing is not in it: its invocations say what they cost in their log lines.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use serde::Serialize;
 use sluicegate_lake::aws::Clients;
 use sluicegate_lake::{Ambient, Cost, Dataset, System};
 use sluicegate_runtime::cost::Prices;
+use sluicegate_table::bill;
 use sluicegate_table::budget::{self, Month, Standing};
 use sluicegate_table::{Record, View};
 
@@ -35,6 +37,8 @@ struct Sheet {
     /// By part, without what was replaced.
     parts: Cost,
     days: Vec<Day>,
+    /// What promote took for all snapshots that it billed, which is in no other figure.
+    publishing: Option<u64>,
     storage: Storage,
     /// What the ledger took in this month, beside what the contract allows.
     month: Standing,
@@ -85,6 +89,7 @@ impl Sheet {
     fn of<'a>(
         dataset: Dataset,
         records: impl Iterator<Item = &'a Record>,
+        publishing: Option<u64>,
         table_bytes: u64,
         prices: &Prices,
         month: Standing,
@@ -132,6 +137,7 @@ impl Sheet {
             usd,
             parts,
             days,
+            publishing,
             storage,
             month,
         }
@@ -146,7 +152,9 @@ pub(crate) async fn run(dataset: &str, json: bool, lake: &str) -> Result<ExitCod
     let prices = Prices::built_in(&region, std::env::consts::ARCH)?;
     let table_bytes = view.root.sum(|page| page.bytes);
     let month = Month::at(&view, System.now()).beside(budget::allowed(&store, &dataset).await?);
-    let sheet = Sheet::of(dataset, view.ledger.records.values(), table_bytes, &prices, month);
+    let publishing = view.metadata.as_ref().and_then(bill::of_all_commits);
+    let records = view.ledger.records.values();
+    let sheet = Sheet::of(dataset, records, publishing, table_bytes, &prices, month);
     if json {
         say!("{}", serde_json::to_string(&sheet)?);
     } else {
@@ -198,6 +206,9 @@ fn print(sheet: &Sheet) {
             megabytes(share.bytes)
         );
     }
+    if let Some(publishing) = sheet.publishing {
+        say!("publishing: {:.6} dollars for all snapshots", usd(publishing));
+    }
     say!("{}", out::month(&sheet.month));
     say!(
         "storage, {}: {:.6} dollars a month for {:.1} MB of raw objects and {:.1} MB of data files",
@@ -238,6 +249,7 @@ mod tests {
         let sheet = Sheet::of(
             "flights".parse().unwrap(),
             records.iter(),
+            Some(30),
             500,
             &prices,
             Standing::default(),
@@ -254,7 +266,7 @@ mod tests {
         assert!(near(sheet.usd.per_file, 200e-9));
         assert_eq!((sheet.storage.raw_bytes, sheet.storage.table_bytes), (4_000_000, 500));
         let nothing =
-            Sheet::of("flights".parse().unwrap(), [].iter(), 0, &prices, Standing::default());
+            Sheet::of("flights".parse().unwrap(), [].iter(), None, 0, &prices, Standing::default());
         assert_eq!((nothing.usd.per_tb, nothing.together), (None, Share::default()));
     }
 }

@@ -321,9 +321,12 @@ fn lines(plan: &Plan, progress: Option<&Progress>) -> Vec<String> {
     ];
     let parts = plan.receipt.cost_nano_usd.parts();
     lines.extend(parts.map(|(part, cost)| format!("  {:>12.6}  {part}", usd(cost))));
+    let publishing = plan.publishing.saturating_mul(plan.objects);
+    lines.push(format!("  {:>12.6}  publishing", usd(publishing)));
     let unpriced = plan.objects.saturating_sub(plan.priced_objects);
     if unpriced > 0 {
-        let rest = plan.cost().saturating_sub(plan.receipt.cost_nano_usd.total());
+        let priced = plan.receipt.cost_nano_usd.total().saturating_add(publishing);
+        let rest = plan.cost().saturating_sub(priced);
         lines.push(format!("  {:>12.6}  {unpriced} objects without a priced receipt", usd(rest)));
     }
     if let Some(p) = progress {

@@ -17,7 +17,9 @@ use sluicegate_lake::memory::Fault;
 use sluicegate_lake::{Ambient, Cost, Outgoing, Queue, Usage, list_all};
 use sluicegate_runtime::{Summary, cost::LOG_BYTES};
 use sluicegate_table::Record;
+use sluicegate_table::bill;
 use sluicegate_table::budget::{self, Month, Standing};
+use sluicegate_table::replay::{self, Selection};
 use sluicegate_table::retention::{Retention, expire};
 use sluicegate_table::rollback::{Request, roll_back};
 use sluicegate_tests::{World, sqs_event};
@@ -182,6 +184,32 @@ async fn promoting_a_group_is_fifteen_requests_and_three_a_file() {
             assert_eq!(promoted, requests(&expected), "{files} files, round {round}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_snapshot_tells_what_promoting_it_took_and_a_plan_expects_as_much() {
+    let mut world = world().await;
+    world.promote.meter = Some(world.stage.meter.clone());
+    let mut all = 0;
+    for files in [0..3, 3..4] {
+        land(&world, files).await;
+        invoke(&world, "stage").await;
+        let (_, requests) = invoke(&world, "promote").await;
+        let used = Usage { invocations: 1, log_bytes: LOG_BYTES, requests, ..Usage::default() };
+        all += world.stage.meter.prices.cost(&used).total();
+        let metadata = world.view(DATASET).await.metadata.unwrap();
+        assert_eq!(bill::of_all_commits(&metadata), Some(all));
+    }
+    let selection = Selection::all(DATASET.parse().unwrap());
+    let plan = replay::plan(&world.lake, &*world.ambient, selection, 2).await.unwrap();
+    assert_eq!((plan.objects, plan.publishing), (4, all / 4));
+    let staged = total(&ledger(&world).await).total();
+    assert_eq!(plan.cost(), staged + 4 * plan.publishing);
+
+    let to = Request { to: 1, by: "ann", why: "a test" };
+    roll_back(&world.lake, &*world.ambient, &plan.selection.dataset, &to).await.unwrap();
+    let metadata = world.view(DATASET).await.metadata.unwrap();
+    assert_eq!(bill::of_all_commits(&metadata), Some(all), "a rollback keeps the sum");
 }
 
 #[tokio::test]

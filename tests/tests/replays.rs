@@ -322,6 +322,32 @@ async fn a_plan_is_carried_out_once_and_says_what_it_cost() {
 }
 
 #[tokio::test]
+async fn quarantined_rows_that_pass_a_newer_contract_are_published_with_their_object_and_the_others_stay()
+ {
+    let Watch { world, .. } = watch().await;
+    upload(&world, 0..3).await;
+    let rows = (0..30).map(|row| format!("2012-12-09T00:{row:02}:00Z,7\n"));
+    let bad = ["2012-12-09T01:00:00Z,150\n", "2012-12-09T01:01:00Z,950\n"].map(str::to_owned);
+    let text: String = std::iter::once("at,value\n".to_owned()).chain(rows).chain(bad).collect();
+    world.upload(&format!("{DATASET}/bad.csv"), text).await;
+    world.settle().await;
+    let before = world.rows(DATASET).await;
+
+    let mut wider = contract("1.1.0");
+    wider["properties"]["value"]["maximum"] = json!(200);
+    world.upload(&format!("_contracts/{DATASET}.json"), wider.to_string()).await;
+    let plan = plan(&world, json!({"quarantined": true})).await;
+    assert_eq!(plan.objects, 1, "the other files have no quarantined rows");
+    ask(&world, run(&plan, plan.cost() * 2, false)).await.unwrap();
+    world.settle().await;
+    assert_eq!(world.rows(DATASET).await, before + 1);
+    let view = world.view(DATASET).await;
+    let record = view.ledger.records.values().find(|r| r.source.to_string() == "bad.csv").unwrap();
+    assert_eq!((record.state, record.rows, record.quarantined), (State::Published, 31, 1));
+    assert_eq!(progress(&world.lake, &plan.id).await.state, RunState::Done);
+}
+
+#[tokio::test]
 async fn a_budget_below_the_plan_is_refused_or_spent_as_far_as_it_goes_and_more_goes_on() {
     let Watch { world, sent, .. } = watch().await;
     upload(&world, 0..12).await;

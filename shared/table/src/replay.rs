@@ -5,7 +5,8 @@
 //! the contract's budget for them (REP-3): what is to be sent is claimed by a swap of the plan's
 //! progress first, so of two that run a plan one goes on, and whoever finds a claim that nobody confirmed sends its messages again,
 //! which stages nothing twice. What a claim costs is reserved as the plan expects it until the ledger has it at the plan's
-//! epoch, and is then what its receipt says. Only ledger pages are read, never data. What may not be done is a
+//! epoch, and is then what its receipt says, and what publishing one costs on average. Only ledger pages are read, never
+//! data. What may not be done is a
 //! [`Refusal`]; any other failure leaves it open whether it was done, and doing it again tells.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ use sluicegate_lake::{
     Ambient, Dataset, ETag, Expected, PlanId, RawId, Source, Store, StoreError, keys, list_all,
 };
 
+use crate::bill;
 use crate::budget::{self, Month};
 use crate::commit::{AT_ONCE, CommitError};
 use crate::ledger::{Record, State};
@@ -90,6 +92,9 @@ pub struct Plan {
     pub priced_bytes: u64,
     /// The sum of these receipts, with the newest of their price lists.
     pub receipt: Receipt,
+    /// What publishing an object costs besides, in nano-dollars, by the experience of the table's snapshots.
+    #[serde(default)]
+    pub publishing: u64,
     /// Raw objects that are staged again at the same time.
     pub concurrency: u32,
 }
@@ -314,21 +319,23 @@ impl Plan {
 
     /// What an object should cost, in nano-dollars.
     pub fn expected(&self, object: &Object) -> u64 {
-        object.expected.unwrap_or_else(|| self.by_the_byte(object.bytes))
+        let staging = object.expected.unwrap_or_else(|| self.by_the_byte(object.bytes));
+        staging.saturating_add(self.publishing)
     }
 
     /// What all of it should cost, in nano-dollars.
     pub fn cost(&self) -> u64 {
         let unpriced = self.by_the_byte(self.bytes.saturating_sub(self.priced_bytes));
-        self.receipt.cost_nano_usd.total().saturating_add(unpriced)
+        let publishing = self.publishing.saturating_mul(self.objects);
+        self.receipt.cost_nano_usd.total().saturating_add(unpriced).saturating_add(publishing)
     }
 
-    /// Memory times time, in GB seconds.
+    /// Memory times time of stage, in GB seconds.
     pub fn gb_seconds(&self) -> f64 {
         self.whole(self.receipt.used.mb_ms) / 1024.0 / 1000.0
     }
 
-    /// Requests to S3 and SQS.
+    /// Requests of stage to S3 and SQS.
     pub fn requests(&self) -> f64 {
         self.whole(self.receipt.used.requests.values().sum())
     }
@@ -442,6 +449,7 @@ pub async fn plan(
         priced_objects: 0,
         priced_bytes: 0,
         receipt: Receipt::default(),
+        publishing: view.metadata.as_ref().map_or(0, bill::of_a_raw_object),
         concurrency,
     };
     let mut draft = Draft { writer, dataset: &dataset, plan, chunk: Vec::new(), chunks: 0 };
@@ -784,6 +792,7 @@ async fn standing(
                 let untold = if outranked { plan.expected(object) } else { 0 };
                 if let Some(tally) = tallies.get_mut(at) {
                     tally.settled += 1;
+                    let told = told.saturating_add(plan.publishing);
                     tally.spent = tally.spent.saturating_add(told.max(untold));
                 }
             }
