@@ -38,6 +38,8 @@ pub(super) struct Auditor {
     /// What a rollback took out, by its number.
     withdrawn: BTreeMap<RawId, u64>,
     proposals: BTreeMap<(RawId, Order), Arc<Proposal>>,
+    /// The month of the last snapshot, what was spent in it, and what the whole ledger cost.
+    spent: (String, u64, u64),
     /// Data files that were seen to exist.
     there: BTreeSet<String>,
     pub(super) rollbacks: u64,
@@ -118,6 +120,7 @@ impl Auditor {
         self.history(view)?;
         self.lateness(world, view).await?;
         self.changes(world, snapshot, view).await?;
+        self.month(snapshot)?;
         let records = view.ledger.records.values();
         let published = records.filter(|r| r.state == State::Published);
         let published = Published {
@@ -150,6 +153,29 @@ impl Auditor {
             });
         }
         self.published.insert(number, published);
+        Ok(())
+    }
+
+    /// COST-1: the month has grown by what the ledger's cost has, and never goes back.
+    fn month(&mut self, snapshot: &Snapshot) -> Result<(), String> {
+        let nano = |key: &str| -> u64 {
+            let text = snapshot.summary.get(&format!("sluicegate.{key}"));
+            text.and_then(|text| text.parse().ok()).unwrap_or_default()
+        };
+        let month = snapshot.summary.get("sluicegate.month").cloned().unwrap_or_default();
+        let spent = nano("month-fresh-nano-usd") + nano("month-replay-nano-usd");
+        let cost = nano("cost-nano-usd");
+        let (last, before, cost_before) = &self.spent;
+        let carried = if month == *last { *before } else { 0 };
+        ensure(
+            month >= *last && spent.checked_sub(carried) == cost.checked_sub(*cost_before),
+            || {
+                format!(
+                    "COST-1: {spent} in {month} after {before} in {last}, {cost} after {cost_before}"
+                )
+            },
+        )?;
+        self.spent = (month, spent, cost);
         Ok(())
     }
 
