@@ -116,6 +116,7 @@ bench: setup $(LOCAL)/bench.ready $(LOCAL)/flights.ready $(LOCAL)/pandera.ready
 	@$(RUN) bench.coldstart
 	@$(RUN) bench.stage
 	@$(RUN) bench.contract
+	@$(RUN) bench.burst
 	@target/release/examples/commit_cost 1000 10000 100000 1000000
 
 $(LOCAL)/bench.ready: requirements/bench.txt $(LOCAL)/readers.ready

@@ -140,7 +140,7 @@ def alone(pipeline: Pipeline, log: Log, files: int) -> None:
         ("the emulator's log of requests, and compute", float(bill)),
     ):
         print(f"| {what} | {usd:.6f} | {usd / (planned['nano_usd'] / 1e9):.2f} |")
-    print(f"\nThe emulator's log has {sum(seen.values()):,} requests, the functions' lines {sum(ours.values()):,}; the plan said {planned['requests']:,.0f}.")
+    print(f"\nThe emulator's log has {sum(seen.values()):,} requests, the functions' lines {sum(ours.values()):,}; stage's by the plan {planned['requests']:,.0f}.")
     for kind, count in sorted(seen.items()):
         print(f"  {kind}: {count:,} in the log")
     for function in ("stage", "promote", "replay"):

@@ -30,7 +30,7 @@ use sluicegate_lake::{Ambient, Body, Dataset, Meta, Order, Queue, RawId, Store, 
 use sluicegate_runtime::cost::Meter;
 use sluicegate_runtime::{
     BatchResponse, Envelope, HandlerError, PromoteMessage, StageMessage, Summary, envelopes,
-    outgoing,
+    to_promote,
 };
 use sluicegate_table::commit::CommitError;
 use sluicegate_table::history::Past;
@@ -133,7 +133,7 @@ impl Stage {
             raw_id: proposal.raw_id,
             order: proposal.order,
         };
-        self.promote.send(&[outgoing(&promote.dataset, &promote)?]).await?;
+        self.promote.send(&[to_promote(&promote)?]).await?;
         Ok(staged)
     }
 
