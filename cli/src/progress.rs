@@ -7,11 +7,12 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sluicegate_lake::{Ambient, Dataset, PlanId, Store, StoreError, System, keys, list_all};
-use sluicegate_table::replay::{self, Chunk, Plan, Progress, RunState};
+use sluicegate_table::replay::{self, Chunk, Plan, Progress, ReplayError, RunState};
 use sluicegate_table::report::visible;
 
 use crate::Failure;
@@ -20,6 +21,15 @@ use crate::status::span;
 
 /// Between two looks at a run, whose steps are ten seconds apart.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// Looks in a row that may fail.
+const PATIENCE: u32 = 12;
+
+/// Steps are a quarter of an hour apart at most, but for one that is tried again: a run of an earlier one takes no step.
+const SILENT: SignedDuration = SignedDuration::from_mins(45);
+
+/// Plans that are looked at together.
+const AT_ONCE: usize = 16;
 
 /// Characters of a bar.
 const BAR: u64 = 30;
@@ -33,7 +43,7 @@ pub(crate) struct Mark {
 
 /// How far a replay is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Standing {
+pub(crate) struct HowFar {
     dataset: Dataset,
     plan: PlanId,
     state: RunState,
@@ -46,18 +56,20 @@ pub(crate) struct Standing {
     per_second: Option<f64>,
     /// Until all have settled, at this rate.
     seconds_left: Option<i64>,
+    /// Since its last step, where that is too long ago: its message is among the dead letters.
+    silent_seconds: Option<i64>,
 }
 
 /// The replays under way.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Replays {
-    running: Vec<Standing>,
+    running: Vec<HowFar>,
     /// Why they are not all told.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unread: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unread: Vec<String>,
 }
 
-impl Standing {
+impl HowFar {
     fn of(plan: &Plan, progress: &Progress, mark: Option<Mark>, now: Timestamp) -> Self {
         let Progress { state, sent, settled, spent, budget, .. } = *progress;
         let per_second = mark.and_then(|mark| {
@@ -66,6 +78,8 @@ impl Standing {
             (done > 0 && seconds > 0.0).then_some(done as f64 / seconds)
         });
         let left = plan.objects.saturating_sub(settled);
+        let silent = now.duration_since(progress.at);
+        let is_silent = state == RunState::Running && silent > SILENT;
         Self {
             dataset: plan.selection.dataset.clone(),
             plan: plan.id.clone(),
@@ -77,6 +91,7 @@ impl Standing {
             budget_nano_usd: budget,
             per_second,
             seconds_left: per_second.map(|rate| (left as f64 / rate).ceil() as i64),
+            silent_seconds: is_silent.then(|| silent.as_secs()),
         }
     }
 
@@ -105,6 +120,12 @@ impl Standing {
             usd(self.spent_nano_usd),
             usd(self.budget_nano_usd),
         );
+        if let Some(silent) = self.silent_seconds {
+            return format!(
+                "{told}; no step for {}: look for its message with dlq list replay, then redrive it",
+                span(silent)
+            );
+        }
         let goes_on = *state == RunState::Running && settled < objects;
         if let (true, Some(rate), Some(left)) = (goes_on, self.per_second, self.seconds_left) {
             let rate = match rate {
@@ -132,9 +153,22 @@ impl Replays {
     ) -> Self {
         let mut replays = Self::default();
         for dataset in datasets {
-            match running(store, dataset, now).await {
-                Ok(running) => replays.running.extend(running),
-                Err(error) => replays.unread = Some(format!("{dataset}: {error}")),
+            let ids = match replay::list(store, dataset).await {
+                Ok(ids) => ids,
+                Err(error) => {
+                    replays.unread.push(format!("{dataset}: {error}"));
+                    continue;
+                }
+            };
+            let looks = futures::stream::iter(ids).map(|id| async move {
+                running(store, dataset, &id, now).await.map_err(|error| format!("{id}: {error}"))
+            });
+            let mut looks = looks.buffered(AT_ONCE);
+            while let Some(look) = looks.next().await {
+                match look {
+                    Ok(far) => replays.running.extend(far),
+                    Err(error) => replays.unread.push(error),
+                }
             }
         }
         replays
@@ -142,35 +176,32 @@ impl Replays {
 
     /// A line each.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let running = self.running.iter().map(|standing| {
-            let Standing { dataset, plan, .. } = standing;
-            format!("replay {dataset} {plan} {} {}", standing.bar(), standing.told())
+        let running = self.running.iter().map(|far| {
+            let HowFar { dataset, plan, .. } = far;
+            format!("replay {dataset} {plan} {} {}", far.bar(), far.told())
         });
         let unread = self.unread.iter();
         running
-            .chain(unread.map(|why| format!("replays cannot be read: {}", visible(why))))
+            .chain(unread.map(|why| format!("a replay cannot be read: {}", visible(why))))
             .collect()
     }
 }
 
+/// How far a plan is, if it is carried out.
 async fn running(
     store: &dyn Store,
     dataset: &Dataset,
+    id: &PlanId,
     now: Timestamp,
-) -> Result<Vec<Standing>, Failure> {
-    let mut found = Vec::new();
-    for id in replay::list(store, dataset).await? {
-        let progress: Option<Progress> = get(store, &keys::replay_progress(dataset, &id)).await?;
-        // What has ended is not counted anew.
-        if progress.is_none_or(|progress| progress.state != RunState::Running) {
-            continue;
-        }
-        if let (plan, Some(progress)) = replay::show(store, dataset, &id).await? {
-            let mark = began(store, &plan).await?.map(|at| Mark { at, settled: 0 });
-            found.push(Standing::of(&plan, &progress, mark, now));
-        }
+) -> Result<Option<HowFar>, Failure> {
+    let progress: Option<Progress> = get(store, &keys::replay_progress(dataset, id)).await?;
+    // What has ended is not counted anew.
+    if progress.is_none_or(|progress| progress.state != RunState::Running) {
+        return Ok(None);
     }
-    Ok(found)
+    let (plan, Some(progress)) = replay::show(store, dataset, id).await? else { return Ok(None) };
+    let mark = began(store, &plan).await?.map(|at| Mark { at, settled: 0 });
+    Ok(Some(HowFar::of(&plan, &progress, mark, now)))
 }
 
 /// When the first object of a plan was staged by it, if it is.
@@ -198,7 +229,7 @@ async fn get<T: DeserializeOwned>(store: &dyn Store, key: &str) -> Result<Option
 }
 
 /// Tells how far a run is until it ends: one line that is drawn again on a terminal, elsewhere a line whenever something has changed.
-/// Answers with how it ended.
+/// Answers with how it ended; fails where it takes no step any more, or cannot be read for a minute.
 pub(crate) async fn follow(
     store: &dyn Store,
     dataset: &Dataset,
@@ -206,7 +237,8 @@ pub(crate) async fn follow(
 ) -> Result<RunState, Failure> {
     let is_terminal = io::stdout().is_terminal();
     let mut mark = None;
-    let mut before: Option<Standing> = None;
+    let mut before: Option<HowFar> = None;
+    let mut failed = 0;
     if is_terminal {
         say!("Ctrl-C leaves it running");
     }
@@ -216,11 +248,11 @@ pub(crate) async fn follow(
                 let now = System.now();
                 let settled = progress.settled;
                 let mark = *mark.get_or_insert(Mark { at: now, settled });
-                let standing = Standing::of(&plan, &progress, Some(mark), now);
+                let far = HowFar::of(&plan, &progress, Some(mark), now);
                 if is_terminal {
-                    redraw(&format!("{} {}", standing.bar(), standing.told()))?;
-                } else if !before.as_ref().is_some_and(|before| standing.is_as(before)) {
-                    say!("{}", standing.told());
+                    redraw(&format!("{} {}", far.bar(), far.told()))?;
+                } else if !before.as_ref().is_some_and(|before| far.is_as(before)) {
+                    say!("{}", far.told());
                 }
                 if progress.state != RunState::Running {
                     if is_terminal {
@@ -228,11 +260,24 @@ pub(crate) async fn follow(
                     }
                     return Ok(progress.state);
                 }
-                before = Some(standing);
+                if far.silent_seconds.is_some() {
+                    return Err(far.told().into());
+                }
+                (before, failed) = (Some(far), 0);
             }
             Ok((_, None)) => return Err(format!("nobody runs {id}").into()),
-            Err(error) if is_terminal => redraw(&format!("it cannot be read now: {error}"))?,
-            Err(error) => say!("it cannot be read now: {error}"),
+            Err(error) => {
+                failed += 1;
+                if failed > PATIENCE || matches!(error, ReplayError::Refused(_)) {
+                    return Err(error.into());
+                }
+                let told = format!("it cannot be read now: {error}");
+                if is_terminal {
+                    redraw(&told)?;
+                } else {
+                    say!("{told}");
+                }
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -263,29 +308,36 @@ mod tests {
         serde_json::from_value(json!({
             "v": 1, "state": state, "budget": 3_000_000, "sent": sent, "claimed": sent, "estimated": 0, "settled": settled,
             "spent": settled * 1000, "reserved": 0, "open": [0], "closed": 0, "closed_spent": 0, "step": 3,
-            "at": "2013-01-02T03:04:05Z",
+            "at": "2013-01-02T03:59:55Z",
         }))
         .unwrap()
     }
 
-    fn standing(
-        of: u64,
-        state: &str,
-        sent: u64,
-        settled: u64,
-        since: Option<(i64, u64)>,
-    ) -> Standing {
+    fn far(of: u64, state: &str, sent: u64, settled: u64, since: Option<(i64, u64)>) -> HowFar {
         let now: Timestamp = "2013-01-02T04:00:00Z".parse().unwrap();
         let mark = since.map(|(seconds, settled)| Mark {
             at: now - jiff::SignedDuration::from_secs(seconds),
             settled,
         });
-        Standing::of(&plan(of), &progress(state, sent, settled), mark, now)
+        HowFar::of(&plan(of), &progress(state, sent, settled), mark, now)
+    }
+
+    #[test]
+    fn a_run_that_takes_no_step_is_told_as_such_and_not_as_one_that_goes_on() {
+        let mut progress = progress("running", 10, 5);
+        let now = progress.at + SignedDuration::from_mins(44);
+        assert_eq!(HowFar::of(&plan(10), &progress, None, now).silent_seconds, None);
+        let now = progress.at + SignedDuration::from_mins(50);
+        let mark = Some(Mark { at: progress.at, settled: 0 });
+        let told = HowFar::of(&plan(10), &progress, mark, now).told();
+        assert!(told.contains("no step for 50 min") && !told.contains("left"), "{told}");
+        progress.state = RunState::Capped;
+        assert_eq!(HowFar::of(&plan(10), &progress, mark, now).silent_seconds, None);
     }
 
     #[test]
     fn a_bar_tells_what_has_settled_and_what_is_sent() {
-        let bar = |of, sent, settled| standing(of, "running", sent, settled, None).bar();
+        let bar = |of, sent, settled| far(of, "running", sent, settled, None).bar();
         assert_eq!(
             bar(90, 45, 30),
             format!("[{}{}{}]", "#".repeat(10), "-".repeat(5), ".".repeat(15))
@@ -304,7 +356,7 @@ mod tests {
 
     #[test]
     fn rate_and_time_left_are_measured_from_the_mark() {
-        let told = |since| standing(1000, "running", 500, 400, since).told();
+        let told = |since| far(1000, "running", 500, 400, since).told();
         let counts = "running: 400 of 1000 settled (40 %), 500 sent; 0.000400 of 0.003000 dollars";
         assert_eq!(told(None), counts);
         assert_eq!(told(Some((160, 0))), format!("{counts}; 2.5 a second, 4 min left"));
@@ -317,15 +369,15 @@ mod tests {
 
     #[test]
     fn what_has_ended_has_no_time_left() {
-        let done = standing(4, "done", 4, 4, Some((2, 0)));
+        let done = far(4, "done", 4, 4, Some((2, 0)));
         assert_eq!(
             done.told(),
             "done: 4 of 4 settled (100 %), 4 sent; 0.000004 of 0.003000 dollars"
         );
         // The run itself finds that out at its next step.
-        let settled = standing(4, "running", 4, 4, Some((2, 0)));
+        let settled = far(4, "running", 4, 4, Some((2, 0)));
         assert!(settled.told().ends_with(" dollars"));
-        let capped = standing(4, "capped", 2, 2, Some((2, 0)));
+        let capped = far(4, "capped", 2, 2, Some((2, 0)));
         assert!(
             capped.told().starts_with("capped: 2 of 4 settled (50 %)")
                 && !capped.told().contains("left")
@@ -334,19 +386,19 @@ mod tests {
 
     #[test]
     fn another_rate_alone_is_no_news() {
-        let one = standing(4, "running", 2, 1, Some((2, 0)));
-        assert!(one.is_as(&standing(4, "running", 2, 1, Some((9, 0)))));
-        assert!(!one.is_as(&standing(4, "running", 2, 2, Some((2, 0)))));
-        assert!(!one.is_as(&standing(4, "capped", 2, 1, Some((2, 0)))));
+        let one = far(4, "running", 2, 1, Some((2, 0)));
+        assert!(one.is_as(&far(4, "running", 2, 1, Some((9, 0)))));
+        assert!(!one.is_as(&far(4, "running", 2, 2, Some((2, 0)))));
+        assert!(!one.is_as(&far(4, "capped", 2, 1, Some((2, 0)))));
     }
 
     #[test]
     fn each_replay_under_way_has_its_line_and_trouble_is_said() {
-        let running = vec![standing(2, "running", 2, 1, None)];
-        let replays = Replays { running, unread: Some("a\u{1b}b: denied".to_owned()) };
+        let running = vec![far(2, "running", 2, 1, None)];
+        let replays = Replays { running, unread: vec!["a\u{1b}b: denied".to_owned()] };
         let lines = replays.lines();
         assert!(lines[0].starts_with("replay flights e0000000012-0123456789ab [####"), "{lines:?}");
-        assert_eq!(lines[1], r"replays cannot be read: a\u{1b}b: denied");
+        assert_eq!(lines[1], r"a replay cannot be read: a\u{1b}b: denied");
     }
 
     async fn put(store: &dyn Store, key: &str, object: &impl Serialize) {
@@ -383,7 +435,7 @@ mod tests {
         cloud.set_now(now - jiff::SignedDuration::from_secs(4));
         put(&store, &keys::proposal(&flights, &raw_id.parse().unwrap(), order), &json!({})).await;
         let replays = Replays::read(&store, [&flights], now).await;
-        assert_eq!(replays.unread, None);
+        assert!(replays.unread.is_empty(), "{:?}", replays.unread);
         let [running] = replays.running.as_slice() else { panic!("{replays:?}") };
         assert_eq!(running.plan.to_string(), "e0000000012-0123456789a0");
         assert_eq!((running.settled, running.per_second), (1, Some(0.25)));

@@ -189,7 +189,10 @@ async fn plan(select: Select) -> Result<(), Failure> {
     let store = Clients::from_env().await.bucket(select.lake);
     let plan = replay::plan(&store, &System, selection, select.concurrency).await?;
     print(&plan, None, select.json)?;
-    if select.json { Ok(()) } else { print_month(&store, &plan).await }
+    if !select.json {
+        print_month(&store, &plan).await;
+    }
+    Ok(())
 }
 
 async fn start(run: Run) -> Result<ExitCode, Failure> {
@@ -205,7 +208,7 @@ async fn start(run: Run) -> Result<ExitCode, Failure> {
         clients.queue(run.replay_queue).send(&[outgoing(&dataset, &message)?]).await?;
     }
     print(&plan, Some(&progress), false)?;
-    print_month(&store, &plan).await?;
+    print_month(&store, &plan).await;
     if run.no_follow || !(run.follow || io::stdout().is_terminal()) {
         return Ok(ExitCode::SUCCESS);
     }
@@ -214,9 +217,12 @@ async fn start(run: Run) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(u8::from(ended != RunState::Done)))
 }
 
-async fn print_month(store: &dyn Store, plan: &Plan) -> Result<(), Failure> {
-    say!("{}", month(&budget::read(store, &System, &plan.selection.dataset).await?));
-    Ok(())
+/// What was asked for is done by then: that the month cannot be read is no failure of it.
+async fn print_month(store: &dyn Store, plan: &Plan) {
+    match budget::read(store, &System, &plan.selection.dataset).await {
+        Ok(standing) => say!("{}", month(&standing)),
+        Err(error) => say!("this month cannot be read: {error}"),
+    }
 }
 
 async fn list(dataset: &str, lake: &str) -> Result<(), Failure> {
@@ -256,6 +262,9 @@ async fn verify(what: Verify) -> Result<ExitCode, Failure> {
             say!("{line}");
         }
     }
+    if verified.staged == 0 {
+        return Err("nothing was compared".into());
+    }
     Ok(ExitCode::from(u8::from(!verified.differences.is_empty())))
 }
 
@@ -271,7 +280,8 @@ fn told(verified: &Verified) -> Vec<String> {
         lines.push(format!("  {count} staged by engine {other}, this is {engine}: {what}"));
     }
     let megabytes = *bytes as f64 / 1e6;
-    let same = if verified.differences.is_empty() { ": byte for byte as published" } else { "" };
+    let is_same = *files > 0 && verified.differences.is_empty();
+    let same = if is_same { ": byte for byte as published" } else { "" };
     lines.push(format!("  {staged} staged again, {files} files, {megabytes:.1} MB{same}"));
     for Difference { raw_id, file, published, staged, at } in &verified.differences {
         let size = |bytes: &Option<u64>| bytes.map_or("none".to_owned(), |n| format!("{n} bytes"));
@@ -354,7 +364,7 @@ fn advice(state: RunState) -> Option<&'static str> {
     match state {
         RunState::Capped => Some("  the budget is used up: run it with more"),
         RunState::Month => Some(
-            "  this month's budget for replays is used up: run it again next month, or under a contract that allows more",
+            "  what is left of this month's budget for replays does not pay for the next object: run it again next month, or under a contract that allows more",
         ),
         RunState::Stalled => Some(
             "  what was sent is not staged: look at the stage-replay queues, then run it again",

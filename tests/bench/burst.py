@@ -63,10 +63,13 @@ class Log:
     def __init__(self, path: Any) -> None:
         self.file = path.open(errors="replace")
         self.file.seek(0, 2)
+        self.half = ""
 
     def requests(self) -> Iterator[str]:
         for line in self.file:
-            if found := REQUEST.search(line):
+            line = self.half + line
+            self.half = "" if line.endswith("\n") else line
+            if not self.half and (found := REQUEST.search(line)):
                 yield kind(*found.groups())
 
 
@@ -116,9 +119,10 @@ def alone(pipeline: Pipeline, log: Log, files: int) -> None:
     """The replay that nobody disturbs, and its three bills."""
     planned = plan(pipeline, files)
     since = time.time()
-    start(pipeline, planned)
     Counter(log.requests())
-    seen = quiet(log)
+    start(pipeline, planned)
+    # The message that starts it is not its own.
+    seen = quiet(log) - Counter(["sqs:SendMessage"])
     while (progress := show(pipeline, planned["plan"]))["state"] == "running":
         Counter(log.requests())
         seen += quiet(log)
@@ -135,7 +139,7 @@ def alone(pipeline: Pipeline, log: Log, files: int) -> None:
     print("|---|---:|---:|")
     for what, usd in (
         ("the plan", planned["nano_usd"] / 1e9),
-        ("receipts in the ledger", progress["spent"] / 1e9),
+        ("receipts in the ledger, and publishing", progress["spent"] / 1e9),
         ("lines of stage, promote and replay", said),
         ("the emulator's log of requests, and compute", float(bill)),
     ):

@@ -46,10 +46,13 @@ def test_a_plan_is_capped_goes_on_and_says_what_it_cost(pipeline: Pipeline, data
     told = [line for line in followed.stdout.splitlines() if line.startswith(("running: ", "done: ")) and " settled (" in line]
     assert told[0].startswith("running: ") and told[-1].startswith(f"done: {FILES} of {FILES} settled (100 %)"), followed.stdout
     assert len(set(told)) == len(told), "a line is told when something has changed"
-    done = show(pipeline, dataset, plan)["progress"]
+    shown = show(pipeline, dataset, plan)
+    done = shown["progress"]
     assert (done["sent"], done["settled"], done["estimated"]) == (FILES, FILES, nano_usd)
     sheet = json.loads(pipeline.command("cost", dataset, "--json").stdout)
-    assert sheet["replays"]["files"] == FILES and done["spent"] == sheet["replays"]["cost"]
+    publishing = shown["plan"]["publishing"]
+    assert publishing > 0 and sheet["publishing"] > 0
+    assert sheet["replays"]["files"] == FILES and done["spent"] == sheet["replays"]["cost"] + FILES * publishing
 
     verified = pipeline.command("replay", "verify", dataset, "--sample", "4", "--json")
     assert verified.returncode == 0, verified

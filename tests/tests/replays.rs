@@ -22,6 +22,7 @@ use sluicegate_lake::{
 };
 use sluicegate_replay::MAX_HOPS;
 use sluicegate_runtime::{Reason, RunMessage, StageMessage, Summary};
+use sluicegate_table::bill;
 use sluicegate_table::budget::{self, Standing};
 use sluicegate_table::replay::{self, Chunk, Plan, Progress, RunState};
 use sluicegate_table::{State, View};
@@ -73,7 +74,7 @@ impl Watched {
                 let object = &objects[id];
                 match view.ledger.records.get(id) {
                     Some(record) if record.order.epoch >= plan.epoch => {
-                        record.spent() - object.spent
+                        record.spent() - object.spent + plan.publishing
                     }
                     _ => plan.expected(object),
                 }
@@ -135,7 +136,7 @@ async fn watch() -> Watch {
     let faulty = Faulty::new(Arc::new(cloud.bucket(LAKE)), 1);
     let sent = Arc::new(Mutex::new(Vec::new()));
     let (lake, same) = (cloud.bucket(LAKE), sent.clone());
-    let world = World::over(
+    let mut world = World::over(
         cloud.clone(),
         Arc::new(faulty.clone()),
         |name| {
@@ -148,6 +149,7 @@ async fn watch() -> Watch {
         },
         1,
     );
+    world.promote.meter = Some(world.stage.meter.clone());
     world.upload(&format!("_contracts/{DATASET}.json"), contract("1.0.0").to_string()).await;
     Watch { world, faulty, sent }
 }
@@ -200,11 +202,16 @@ fn run(plan: &Plan, budget: u64, partly: bool) -> Value {
     json!({"run": plan.id, "dataset": DATASET, "budget_nano_usd": budget, "partly": partly})
 }
 
-/// What a plan's objects cost since it was made, by the ledger.
+/// What a plan's objects cost since it was made, by the ledger, and publishing them on average.
 async fn paid(world: &World, plan: &Plan) -> u64 {
     let view = world.view(DATASET).await;
     let objects = objects(&world.lake, plan).await;
-    objects.values().map(|o| view.ledger.records[&o.raw_id].spent() - o.spent).sum()
+    let settled = objects.values().filter_map(|object| {
+        let record = &view.ledger.records[&object.raw_id];
+        let is_settled = record.order.epoch >= plan.epoch;
+        is_settled.then(|| record.spent() - object.spent + plan.publishing)
+    });
+    settled.sum()
 }
 
 #[tokio::test]
@@ -276,8 +283,8 @@ async fn a_plan_is_priced_by_the_receipts_of_its_very_objects_and_the_rest_by_th
     let cost = |n: usize| receipts[n].cost_nano_usd.total();
     let all = plan(&world, json!({})).await;
     assert_eq!((all.objects, all.priced_objects, all.epoch), (6, 6, view.number().cast_unsigned()));
-    assert_eq!(all.cost(), (0..6).map(cost).sum::<u64>());
-    assert!(all.cost() > 0 && all.receipt.prices > 0);
+    assert_eq!(all.cost(), (0..6).map(cost).sum::<u64>() + 6 * all.publishing);
+    assert!(all.publishing > 0 && all.receipt.prices > 0);
     let requests: u64 = receipts.iter().flat_map(|r| r.used.requests.values()).sum();
     assert!((all.requests() - requests as f64).abs() < 1e-6);
     // One that is not staged yet costs by the byte what the other does.
@@ -288,7 +295,7 @@ async fn a_plan_is_priced_by_the_receipts_of_its_very_objects_and_the_rest_by_th
     let ids = json!({"raw_ids": [first.raw_id, keys::parse_raw(&new.key).unwrap().2]});
     let two = plan(&world, ids).await;
     assert_eq!((two.objects, two.priced_objects), (2, 1));
-    assert_eq!(two.cost(), cost(0) + cost(0) * new.size / first.bytes);
+    assert_eq!(two.cost(), cost(0) + cost(0) * new.size / first.bytes + 2 * two.publishing);
     let sum: u64 = objects(&world.lake, &two).await.values().map(|o| two.expected(o)).sum();
     assert_eq!(sum, two.cost());
 }
@@ -390,6 +397,11 @@ async fn allow(world: &World, version: &str, nano_usd: u64) {
     assert_eq!(month.replay_budget_nano_usd, Some(nano_usd), "the contract is current");
 }
 
+/// What publishing has cost so far.
+async fn published_for(world: &World) -> u64 {
+    bill::of_all_commits(&world.view(DATASET).await.metadata.unwrap()).unwrap()
+}
+
 async fn month(world: &World) -> Standing {
     budget::read(&world.lake, &*world.ambient, &dataset()).await.unwrap()
 }
@@ -430,11 +442,35 @@ async fn replays_stop_at_the_months_budget_and_go_on_in_a_later_month() {
 }
 
 #[tokio::test]
+async fn what_was_claimed_and_never_sent_stays_so_once_the_month_does_not_pay_for_it() {
+    let Watch { world, sent, .. } = watch().await;
+    upload(&world, 0..4).await;
+    world.settle().await;
+    let plan = plan(&world, json!({})).await;
+    let (lake, ambient, budget) = (&world.lake, &*world.ambient, plan.cost() * 2);
+    let allowed = replay::authorize(lake, ambient, &dataset(), &plan.id, budget, false).await;
+    let step = replay::advance(lake, ambient, &plan, allowed.unwrap().1.step, 4, false).await;
+    // Here replay dies, and the contract comes to allow less.
+    assert!(replay::claim(lake, ambient, &plan, &step.unwrap().unwrap()).await.unwrap());
+    for (version, allowed, count, state) in [
+        ("1.0.1", plan.cost() / 2, 0, RunState::Month),
+        ("1.0.2", plan.cost() * 3, 4, RunState::Done),
+    ] {
+        allow(&world, version, allowed).await;
+        ask(&world, run(&plan, budget, false)).await.unwrap();
+        world.settle().await;
+        assert_eq!(sent.lock().unwrap().len(), count);
+        assert_eq!(progress(&world.lake, &plan.id).await.state, state);
+    }
+}
+
+#[tokio::test]
 async fn under_a_contract_that_allows_more_a_replay_goes_on_in_the_same_month() {
     let Watch { world, sent, .. } = watch().await;
     upload(&world, 0..6).await;
     world.settle().await;
     let plan = plan(&world, json!({})).await;
+    let before = published_for(&world).await;
     allow(&world, "1.0.1", plan.cost() / 2).await;
     ask(&world, run(&plan, plan.cost() * 2, false)).await.unwrap();
     world.settle().await;
@@ -449,7 +485,9 @@ async fn under_a_contract_that_allows_more_a_replay_goes_on_in_the_same_month() 
     world.settle().await;
     let done = progress(&world.lake, &plan.id).await;
     assert_eq!((done.state, done.settled), (RunState::Done, 6));
-    assert_eq!(month(&world).await.replay_nano_usd, done.spent);
+    let staged = done.spent - 6 * plan.publishing;
+    let publishing = published_for(&world).await - before;
+    assert_eq!(month(&world).await.replay_nano_usd, staged + publishing);
 }
 
 #[tokio::test]

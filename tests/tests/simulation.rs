@@ -25,7 +25,6 @@ use sluicegate_lake::{
 };
 use sluicegate_tests::sim::{Run, Wraps, run};
 
-/// A third of a history's time went to the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -60,6 +60,8 @@ struct Tab<'a> {
     /// Messages of the dataset, and of the invocation.
     share: (usize, usize),
     told: AtomicU64,
+    /// What the last attempt was to tell.
+    billed: AtomicU64,
 }
 
 impl Tab<'_> {
@@ -73,12 +75,14 @@ impl Tab<'_> {
         let (own, all) = self.share;
         let own = u128::from(so_far) * own as u128 / all.max(1) as u128;
         let own = u64::try_from(own).unwrap_or(u64::MAX).saturating_add(to_come);
-        own.saturating_sub(self.told.load(Ordering::Relaxed))
+        let due = own.saturating_sub(self.told.load(Ordering::Relaxed));
+        self.billed.store(due, Ordering::Relaxed);
+        due
     }
 
-    /// A snapshot has told.
+    /// A snapshot has told what it was to.
     fn pay(&self) {
-        self.told.fetch_add(self.due(0), Ordering::Relaxed);
+        self.told.fetch_add(self.billed.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
@@ -110,6 +114,7 @@ impl Promote {
                     ambient: &*self.ambient,
                     share: (wanted.len(), all),
                     told: AtomicU64::new(0),
+                    billed: AtomicU64::new(0),
                 });
                 async move {
                     (dataset, self.promote(dataset, wanted.keys().cloned().collect(), tab).await)

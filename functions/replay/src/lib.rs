@@ -84,10 +84,11 @@ impl Replay {
     }
 
     async fn plan(&self, selection: Selection) -> Result<Value, HandlerError> {
+        // First what is only read: a plan that is kept is answered.
+        let month = budget::read(&*self.lake, &*self.ambient, &selection.dataset).await;
+        let month = month.map_err(|error| failed(error.into()))?;
         let plan = replay::plan(&*self.lake, &*self.ambient, selection, self.concurrency).await;
         let plan = plan.map_err(failed)?;
-        let month = budget::read(&*self.lake, &*self.ambient, &plan.selection.dataset).await;
-        let month = month.map_err(|error| failed(error.into()))?;
         Ok(json!({
             "plan": plan.id,
             "dataset": plan.selection.dataset,

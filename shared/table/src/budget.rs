@@ -1,7 +1,7 @@
 //! What a dataset's stagings cost in a calendar month (UTC), beside what its contract allows.
 //!
 //! Guarantees: the present month is known from the snapshot's summary, without a ledger page. By each commit it grows by
-//! what the ledger's cost grows by, nothing else, fresh data and replays apart. What is staged counts to the month whose commit
+//! what the ledger's cost grows by and by what publishing took, nothing else, fresh data and replays apart. What is staged counts to the month whose commit
 //! records it. A month never goes back: where clocks differ, the later one is kept and added to. A snapshot from before
 //! summaries had months counts as nothing spent. Pure but for [`read`].
 
@@ -53,6 +53,15 @@ impl Month {
         Self::after(snapshot.and_then(|s| Self::of(&s.summary)), now)
     }
 
+    /// The month of a commit. One that spends nothing begins none: a rollback may be by a person whose clock is ahead.
+    pub(crate) fn of_commit(view: &View, after: &Ledger, now: Timestamp) -> Self {
+        let at = Self::at(view, now);
+        let next = at.plus(&view.ledger, after);
+        let snapshot = view.metadata.as_ref().and_then(TableMetadata::current_snapshot);
+        let last = snapshot.and_then(|s| Self::of(&s.summary));
+        if next == at { last.unwrap_or(next) } else { next }
+    }
+
     /// Beside what the contract allows.
     pub fn beside(self, budget: Budget) -> Standing {
         Standing {
@@ -68,12 +77,31 @@ impl Month {
     #[must_use]
     pub(crate) fn plus(mut self, before: &Ledger, after: &Ledger) -> Self {
         for (id, record) in &after.records {
-            let before = before.records.get(id).map_or(0, Record::spent);
-            let spent = record.spent().saturating_sub(before);
-            let share = if record.order.epoch == 0 { &mut self.fresh } else { &mut self.replays };
-            *share = share.saturating_add(spent);
+            let before = before.records.get(id);
+            let spent = record.spent().saturating_sub(before.map_or(0, Record::spent));
+            // A record that goes over a staging has its cost as well: that was fresh, if the one before it was.
+            let is_new = before.is_none_or(|before| before.order != record.order);
+            let own = record.receipt.cost_nano_usd.total().min(if is_new { spent } else { 0 });
+            self.add(record.order.epoch, own);
+            self.add(before.map_or(0, |before| before.order.epoch), spent - own);
         }
         self
+    }
+
+    /// With what publishing took, by how many of the raw objects were fresh.
+    #[must_use]
+    pub(crate) fn billed(mut self, billed: u64, epochs: &[u64]) -> Self {
+        let all = epochs.len().max(1) as u128;
+        let fresh = epochs.iter().filter(|epoch| **epoch == 0).count() as u128;
+        let fresh = u64::try_from(u128::from(billed) * fresh / all).unwrap_or(billed);
+        self.add(0, fresh);
+        self.add(1, billed - fresh);
+        self
+    }
+
+    fn add(&mut self, epoch: u64, spent: u64) {
+        let share = if epoch == 0 { &mut self.fresh } else { &mut self.replays };
+        *share = share.saturating_add(spent);
     }
 
     /// As a snapshot's summary says it.
@@ -189,6 +217,28 @@ mod tests {
         assert_eq!((december.fresh, december.replays), (0, 0));
         // The clock of another promote is behind.
         assert_eq!(Month::after(kept(december), late), december);
+    }
+
+    #[test]
+    fn what_was_staged_fresh_stays_so_where_a_replay_of_it_comes_in_the_same_commit() {
+        let none = Ledger::default();
+        let pending = staged(&none, 1, 0, 70);
+        // The ledger sees both stagings at once, and the replay's is the one that it keeps.
+        let both = staged(&pending, 1, 5, 40);
+        let month = Month::after(None, at("2026-11-02T00:00:00Z")).plus(&none, &both);
+        assert_eq!((month.fresh, month.replays), (70, 40));
+    }
+
+    #[test]
+    fn what_publishing_took_is_shared_by_raw_objects_without_a_remainder() {
+        let none = Month::after(None, at("2026-11-02T00:00:00Z"));
+        let shares = |billed, epochs: &[u64]| {
+            let month = none.billed(billed, epochs);
+            (month.fresh, month.replays)
+        };
+        assert_eq!(shares(100, &[0, 0, 4]), (66, 34));
+        assert_eq!(shares(100, &[0]), (100, 0));
+        assert_eq!(shares(100, &[7]), (0, 100));
     }
 
     #[test]

@@ -305,7 +305,7 @@ impl Publication<'_> {
         let number = view.number() + 1;
         let (writer, began) = (Writer::new(store, ambient), ambient.now());
         let (summary, now) = (&self.summary, ambient.now());
-        let month = Month::at(view, now).plus(&view.ledger, &plan.ledger);
+        let month = Month::of_commit(view, &plan.ledger, now);
         let writer = &writer;
         let tree = NewTree {
             writer,
@@ -319,7 +319,7 @@ impl Publication<'_> {
             summary,
             bill,
         };
-        let file = tree.write(self.contract, self.version, now).await?;
+        let (file, month) = tree.write(self.contract, self.version, now).await?;
         let swapped = swap(writer, ambient, began, dataset, view, file.clone()).await?;
         Ok((swapped == Swap::Done).then(|| Published { number, file, at: ambient.now(), month }))
     }

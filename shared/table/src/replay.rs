@@ -662,17 +662,26 @@ pub async fn advance(
     if progress.settled == progress.claimed {
         progress.sent = progress.claimed;
     }
-    if progress.sent < progress.claimed {
-        objects = range(store, plan, progress.sent, progress.claimed).await?;
+    let is_claimed = progress.sent < progress.claimed;
+    let to = progress.claimed.saturating_add(room as u64).min(plan.objects);
+    let left = if is_claimed || progress.claimed < to {
+        let budget = budget::allowed(store, &plan.selection.dataset).await?;
+        let month = Month::at(&view, ambient.now()).beside(budget);
+        month.left_for_replays().unwrap_or(u64::MAX)
     } else {
-        let to = progress.claimed.saturating_add(room as u64).min(plan.objects);
-        let left = if progress.claimed < to {
-            let budget = budget::allowed(store, &plan.selection.dataset).await?;
-            let month = Month::at(&view, ambient.now()).beside(budget);
-            month.left_for_replays().unwrap_or(u64::MAX)
+        0
+    };
+    if is_claimed {
+        // Since they were claimed the budgets may have become less.
+        stop = if progress.committed() > progress.budget {
+            Some(RunState::Capped)
+        } else if progress.reserved > left {
+            Some(RunState::Month)
         } else {
-            0
+            objects = range(store, plan, progress.sent, progress.claimed).await?;
+            None
         };
+    } else {
         for object in range(store, plan, progress.claimed, to).await? {
             let expected = plan.expected(&object);
             if !progress.pays_for(expected) {
@@ -691,7 +700,7 @@ pub async fn advance(
     let moved = progress.claimed > before.claimed || progress.settled > before.settled;
     progress.state = if progress.settled == plan.objects {
         RunState::Done
-    } else if let Some(stop) = stop.filter(|_| progress.reserved == 0) {
+    } else if let Some(stop) = stop.filter(|_| is_claimed || progress.reserved == 0) {
         stop
     } else if is_last && !moved {
         RunState::Stalled

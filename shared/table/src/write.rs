@@ -62,13 +62,13 @@ type Entries = BTreeMap<RawId, (Vec<(i32, Entry)>, bool)>;
 type Objects = Vec<(String, Vec<u8>)>;
 
 impl NewTree<'_> {
-    /// Writes the tree; answers with the name for the pointer.
+    /// Writes the tree; answers with the name for the pointer, and with the month as it says it.
     pub(crate) async fn write(
         &self,
         contract: &Contract,
         version: &Version,
         now: Timestamp,
-    ) -> Result<String, CommitError> {
+    ) -> Result<(String, Month), CommitError> {
         let uuid = self.writer.attempt();
         let snapshot_id = snapshot_id(uuid);
         let base = base_of(self.store, self.dataset);
@@ -93,8 +93,10 @@ impl NewTree<'_> {
         // Four more objects follow, and the pointer.
         let billed = self.bill.map(|bill| bill(objects.len() as u64 + 5));
         let before = metadata.current_snapshot();
-        summary.extend(bill::entries(before, billed, self.plan.changed.len()));
-        summary.extend(self.month.summary());
+        let epochs = self.promoted();
+        summary.extend(bill::entries(before, billed, epochs.len()));
+        let month = self.month.billed(billed.unwrap_or_default(), &epochs);
+        summary.extend(month.summary());
         summary.extend(self.summary.clone());
         summary.insert(COMMIT.to_owned(), uuid.to_string());
         summary.insert(CONTRACT.to_owned(), version.sequence.to_string());
@@ -122,7 +124,17 @@ impl NewTree<'_> {
             .buffer_unordered(AT_ONCE)
             .try_collect::<()>()
             .await?;
-        Ok(file)
+        Ok((file, month))
+    }
+
+    /// The epochs of the raw objects that the commit is about: staged anew, or decided. What these outrank changes with them.
+    fn promoted(&self) -> Vec<u64> {
+        let records = self.plan.changed.iter().filter_map(|id| self.plan.ledger.records.get(id));
+        let is_promoted = |record: &&Record| {
+            let before = self.view.ledger.records.get(&record.raw_id);
+            before.is_none_or(|b| b.order != record.order || b.decision != record.decision)
+        };
+        records.filter(is_promoted).map(|record| record.order.epoch).collect()
     }
 
     async fn create(&self, name: String, bytes: Vec<u8>) -> Result<(), CommitError> {

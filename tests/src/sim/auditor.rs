@@ -167,14 +167,12 @@ impl Auditor {
         let cost = nano("cost-nano-usd");
         let (last, before, cost_before) = &self.spent;
         let carried = if month == *last { *before } else { 0 };
-        ensure(
-            month >= *last && spent.checked_sub(carried) == cost.checked_sub(*cost_before),
-            || {
-                format!(
-                    "COST-1: {spent} in {month} after {before} in {last}, {cost} after {cost_before}"
-                )
-            },
-        )?;
+        let grown = spent.checked_sub(carried).zip(cost.checked_sub(*cost_before));
+        ensure(month >= *last && grown.is_some_and(|(spent, cost)| spent == cost), || {
+            format!(
+                "COST-1: {spent} in {month} after {before} in {last}, {cost} after {cost_before}"
+            )
+        })?;
         self.spent = (month, spent, cost);
         Ok(())
     }

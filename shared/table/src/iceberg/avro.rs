@@ -206,8 +206,8 @@ thread_local! {
 const REMEMBERED: usize = 8;
 
 impl Shape {
-    /// The shape of a file's schema. All manifests of a table have the same one, and to parse it takes longer than to read
-    /// a dozen entries: the last ones are remembered.
+    /// The shape of a file's schema. All manifests of a partition spec have the same one, and to parse it takes longer than
+    /// to read a dozen entries: the newest few are remembered.
     fn of(schema: &[u8]) -> Result<Rc<Self>> {
         SHAPES.with_borrow_mut(|known| {
             if let Some(at) = known.iter().position(|(text, _)| text == schema) {
