@@ -124,7 +124,7 @@ from botocore.config import Config
 
 STATE, LOGS, ENDPOINT = pathlib.Path(os.environ["STATE"]), pathlib.Path(os.environ["LOGS"]), os.environ["ENDPOINT"]
 INBOX, LAKE = "sluicegate-inbox-000000000000", "sluicegate-lake-000000000000"
-QUEUES = ("stage", "stage-replay", "promote", "replay")
+QUEUES = ("stage", "stage-replay", "promote", "promote-replay", "replay")
 NO_FAILURES = {"batchItemFailures": []}
 
 
@@ -206,7 +206,7 @@ url = {q: sqs.create_queue(QueueName=f"sluicegate-{q}")["QueueUrl"] for q in QUE
 lake = {"SLUICEGATE_LAKE_BUCKET": LAKE, "AWS_ENDPOINT_URL": ENDPOINT}
 (STATE / "env.json").write_text(json.dumps({
     "LandFunction": lake | {"SLUICEGATE_INBOX_BUCKET": INBOX, "SLUICEGATE_STAGE_QUEUE_URL": url["stage"], "SLUICEGATE_COPY_CONDITION": "off"},
-    "StageFunction": lake | {"SLUICEGATE_PROMOTE_QUEUE_URL": url["promote"]},
+    "StageFunction": lake | {"SLUICEGATE_PROMOTE_QUEUE_URL": url["promote"], "SLUICEGATE_PROMOTE_REPLAY_QUEUE_URL": url["promote-replay"]},
     "PromoteFunction": lake,
     "ReplayFunction": lake | {"SLUICEGATE_STAGE_REPLAY_QUEUE_URL": url["stage-replay"],
                               "SLUICEGATE_REPLAY_QUEUE_URL": url["replay"], "SLUICEGATE_REPLAY_CONCURRENCY": "2"},

@@ -112,6 +112,8 @@ pub(crate) enum Work {
     StageReplay,
     #[value(alias = "promote-dlq")]
     Promote,
+    #[value(alias = "promote-replay-dlq")]
+    PromoteReplay,
     #[value(alias = "replay-dlq")]
     Replay,
     /// S3 events; nothing waits for land in a queue
@@ -119,8 +121,14 @@ pub(crate) enum Work {
 }
 
 impl Work {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::LandFailed, Self::Stage, Self::StageReplay, Self::Promote, Self::Replay];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::LandFailed,
+        Self::Stage,
+        Self::StageReplay,
+        Self::Promote,
+        Self::PromoteReplay,
+        Self::Replay,
+    ];
 
     /// What the command line calls it.
     pub(crate) fn word(self) -> &'static str {
@@ -128,6 +136,7 @@ impl Work {
             Self::Stage => "stage",
             Self::StageReplay => "stage-replay",
             Self::Promote => "promote",
+            Self::PromoteReplay => "promote-replay",
             Self::Replay => "replay",
             Self::LandFailed => "land-failed",
         }
@@ -137,7 +146,7 @@ impl Work {
     fn function(self) -> &'static str {
         match self {
             Self::Stage | Self::StageReplay => "stage",
-            Self::Promote => "promote",
+            Self::Promote | Self::PromoteReplay => "promote",
             Self::Replay => "replay",
             Self::LandFailed => "land",
         }
@@ -154,6 +163,7 @@ impl Work {
             Self::Stage => "stage-dlq",
             Self::StageReplay => "stage-replay-dlq",
             Self::Promote => "promote-dlq",
+            Self::PromoteReplay => "promote-replay-dlq",
             Self::Replay => "replay-dlq",
             Self::LandFailed => "land-failed",
         }
@@ -279,7 +289,7 @@ pub(crate) async fn of_raw_object(
     raw_id: &RawId,
 ) -> Result<Vec<Letter>, Failure> {
     let mut found = Vec::new();
-    for work in [Work::Stage, Work::StageReplay, Work::Promote] {
+    for work in [Work::Stage, Work::StageReplay, Work::Promote, Work::PromoteReplay] {
         let mut messages = peek(&named(clients, stack, work.dead()).await?, 1000).await?;
         messages.retain(|m| subject(work, &m.body).raw_id.as_ref() == Some(raw_id));
         found.extend(letters(store, work, stack, &messages).await);
@@ -473,7 +483,7 @@ fn subject(work: Work, body: &str) -> Subject {
             source: Some(m.source),
             raw_id: Some(m.raw_id),
         }),
-        Work::Promote => read::<PromoteMessage>(body).map(|m| Subject {
+        Work::Promote | Work::PromoteReplay => read::<PromoteMessage>(body).map(|m| Subject {
             dataset: Some(m.dataset),
             source: Some(m.source),
             raw_id: Some(m.raw_id),
@@ -543,7 +553,7 @@ async fn obstacle(store: &dyn Store, work: Work, body: &str) -> Result<Found, Fa
             Ok(message) => stage_obstacle(store, &message).await,
             Err(error) => Ok(unreadable(error)),
         },
-        Work::Promote => match read::<PromoteMessage>(body) {
+        Work::Promote | Work::PromoteReplay => match read::<PromoteMessage>(body) {
             Ok(message) => promote_obstacle(store, &message).await,
             Err(error) => Ok(unreadable(error)),
         },

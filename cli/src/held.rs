@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sluicegate_lake::aws::Clients;
 use sluicegate_lake::{Dataset, Order, Queue, RawId, Source, Store, System, keys, list_all};
-use sluicegate_runtime::{PromoteMessage, to_promote};
+use sluicegate_runtime::{PromoteMessage, outgoing};
 use sluicegate_table::held::{self, DecideError, Evidence, Request};
 use sluicegate_table::report::{self, visible};
 use sluicegate_table::{Record, Ruling, State};
@@ -247,7 +247,7 @@ async fn decide(arguments: &Decide, ruling: Ruling) -> Result<ExitCode, Failure>
     };
     let Record { raw_id, source, order, .. } = record;
     let message = PromoteMessage { v: 1, dataset, source, raw_id, order };
-    clients.queue(promote_queue).send(&[to_promote(&message)?]).await?;
+    clients.queue(promote_queue).send(&[outgoing(&message.dataset, &message)?]).await?;
     say!("{}: {}", message.raw_id, visible(&decision.to_string()));
     Ok(ExitCode::SUCCESS)
 }

@@ -238,6 +238,7 @@ impl Verifier {
         let stage = Stage {
             lake,
             promote: Arc::new(Memory::default().queue("promote")),
+            promote_replay: Arc::new(Memory::default().queue("promote-replay")),
             ambient: self.ambient.clone(),
             scratch: self.scratch.clone(),
             meter,

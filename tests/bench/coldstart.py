@@ -40,6 +40,7 @@ def first_poll(binary: Path) -> float:
             "SLUICEGATE_LAKE_BUCKET": "lake",
             "SLUICEGATE_STAGE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/0/stage",
             "SLUICEGATE_STAGE_REPLAY_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/0/stage-replay",
+            "SLUICEGATE_PROMOTE_REPLAY_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/0/promote-replay",
             "SLUICEGATE_PROMOTE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/0/promote",
             "SLUICEGATE_COPY_CONDITION": "on",
             "TMPDIR": os.environ.get("TMPDIR", "/tmp"),

@@ -36,10 +36,12 @@ class Stack:
     stage_queue_url: str
     stage_replay_queue_url: str
     promote_queue_url: str
+    promote_replay_queue_url: str
     replay_queue_url: str
     stage_dlq_url: str
     stage_replay_dlq_url: str
     promote_dlq_url: str
+    promote_replay_dlq_url: str
     replay_dlq_url: str
     land_failed_queue_url: str
     land_function_name: str

@@ -25,8 +25,8 @@ from local.deploy import Stack, client
 WAIT_SECONDS = 180.0
 POLL_SECONDS = 0.25
 FUNCTIONS = ("land", "stage", "promote", "replay")
-WORK_QUEUES = ("stage", "stage_replay", "promote", "replay")
-FAILED_QUEUES = ("stage_dlq", "stage_replay_dlq", "promote_dlq", "replay_dlq", "land_failed_queue")
+WORK_QUEUES = ("stage", "stage_replay", "promote", "promote_replay", "replay")
+FAILED_QUEUES = ("stage_dlq", "stage_replay_dlq", "promote_dlq", "promote_replay_dlq", "replay_dlq", "land_failed_queue")
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ impl World {
         let stage = Stage {
             lake: store.clone(),
             promote: queue("promote"),
+            promote_replay: queue("promote-replay"),
             ambient: clocks[1].clone(),
             scratch: Scratch::new(scratch.path(), 1 << 30),
             meter: Meter {
@@ -154,7 +155,7 @@ impl World {
         self.counts.lock().unwrap().violations
     }
 
-    /// A queue by its name: `stage`, `stage-replay`, `promote`, `replay`.
+    /// A queue by its name: `stage`, `stage-replay`, `promote`, `promote-replay`, `replay`.
     pub fn queue(&self, name: &str) -> MemoryQueue {
         self.cloud.queue(name)
     }
@@ -182,7 +183,7 @@ impl World {
         let mut failed = Vec::new();
         loop {
             let mut moved = false;
-            for name in ["replay", "stage", "stage-replay", "promote"] {
+            for name in ["replay", "stage", "stage-replay", "promote", "promote-replay"] {
                 for bodies in self.queue(name).drain().chunks(10) {
                     moved = true;
                     failed.extend(self.deliver(name, bodies).await);
@@ -199,7 +200,7 @@ impl World {
         let event = sqs_event(bodies);
         let mut summary = Summary::new("test", "r");
         let answer = match queue {
-            "promote" => self.promote.handle(event, &mut summary).await,
+            "promote" | "promote-replay" => self.promote.handle(event, &mut summary).await,
             "replay" => self.replay.handle(event, &mut summary).await,
             _ => self.stage.handle(event, &mut summary).await,
         };

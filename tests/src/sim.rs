@@ -28,6 +28,7 @@ use auditor::Auditor;
 
 const DATASET: &str = "readings";
 const SOURCES: [&str; 6] = ["a.csv", "b.csv", "c/d.csv", "e f.csv", "g.csv", "h.csv"];
+const QUEUES: [&str; 4] = ["stage", "stage-replay", "promote", "promote-replay"];
 /// Of the simulation's contracts, in microseconds.
 const ALLOWED_LATENESS: i64 = MICROS_PER_DAY;
 /// So few records a page that there are several.
@@ -119,8 +120,7 @@ pub async fn run(seed: u64, steps: usize, wraps: Wraps) -> Result<Run, String> {
     let mut world = World::over(cloud.clone(), store.clone(), queue, seed);
     world.promote.page_weight = PAGE_WEIGHT;
     let dice = Seeded::new(jiff::Timestamp::UNIX_EPOCH, seed ^ 0x5157_1ce6);
-    let queues =
-        ["stage", "stage-replay", "promote"].into_iter().map(|q| (q, Vec::new())).collect();
+    let queues = QUEUES.into_iter().map(|q| (q, Vec::new())).collect();
     let mut sim = Sim {
         world,
         faulty,
@@ -343,7 +343,11 @@ impl Sim {
     }
 
     async fn messages(&mut self, queue: &'static str) -> Result<String, String> {
-        let queue = if queue == "stage" && self.roll(2) == 0 { "stage-replay" } else { queue };
+        let queue = match queue {
+            "stage" if self.roll(2) == 0 => "stage-replay",
+            "promote" if self.roll(2) == 0 => "promote-replay",
+            _ => queue,
+        };
         let batch = self.take(queue);
         let pointer = keys::table_pointer(&dataset());
         let (swaps, commits) = (self.world.lake.versions(&pointer), self.world.commits());
@@ -362,7 +366,7 @@ impl Sim {
     /// Two promotes, a landing, a decision and what sweeps do at the same time. Not stage: its audit has a thread of its own,
     /// and how far that has come is not the seed's to decide.
     async fn race(&mut self) -> Result<String, String> {
-        let (a, b) = (self.take("promote"), self.take("promote"));
+        let (a, b) = (self.take("promote"), self.take("promote-replay"));
         let event =
             (!self.events.is_empty()).then(|| self.events[self.pick(self.events.len())].clone());
         let request = self.wish().await;
@@ -373,7 +377,7 @@ impl Sim {
             tokio::join!(
                 self.decide_on(&request),
                 self.world.deliver("promote", &a),
-                self.world.deliver("promote", &b),
+                self.world.deliver("promote-replay", &b),
                 async {
                     if let Some(event) = event {
                         // It stays among the events, so a failure is no loss.
@@ -399,7 +403,7 @@ impl Sim {
         }
         self.ask(decided);
         self.put_back("promote", a, x);
-        self.put_back("promote", b, y);
+        self.put_back("promote-replay", b, y);
         Ok(did)
     }
 
@@ -567,7 +571,7 @@ impl Sim {
         self.collect();
         let mut left = 40;
         while self.queues.values().any(|q| !q.is_empty()) {
-            for queue in ["stage", "stage-replay", "promote"] {
+            for queue in QUEUES {
                 let batch = self.queues.get_mut(queue).map(std::mem::take).unwrap_or_default();
                 let failed = self.world.deliver(queue, &batch).await;
                 self.queues.entry(queue).or_default().extend(failed);

@@ -17,7 +17,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT, REGION, STACK = "000000000000", "us-east-1", "sluicegate"
 FUNCTIONS = ("land", "stage", "promote", "replay")
-WORK_QUEUES = {"StageQueue": "StageDlq", "StageReplayQueue": "StageReplayDlq", "PromoteQueue": "PromoteDlq", "ReplayQueue": "ReplayDlq"}
+WORK_QUEUES = {"StageQueue": "StageDlq", "StageReplayQueue": "StageReplayDlq", "PromoteQueue": "PromoteDlq",
+               "PromoteReplayQueue": "PromoteReplayDlq", "ReplayQueue": "ReplayDlq"}
 FAILURE_QUEUES = {*WORK_QUEUES.values(), "LandFailedQueue"}
 BUCKETS = {"InboxBucket": "InboxBucketPolicy", "LakeBucket": "LakeBucketPolicy"}
 
@@ -240,7 +241,8 @@ def functions_know_their_queues_and_buckets(t):
     lake, log = ("SLUICEGATE_LAKE_BUCKET", "LakeBucket"), ("RUST_LOG", None)
     expected = {
         "land": {lake, log, ("SLUICEGATE_INBOX_BUCKET", "InboxBucket"), ("SLUICEGATE_STAGE_QUEUE_URL", "StageQueue"), ("SLUICEGATE_COPY_CONDITION", None)},
-        "stage": {lake, log, ("SLUICEGATE_PROMOTE_QUEUE_URL", "PromoteQueue"), ("SLUICEGATE_SCRATCH_MB", None)},
+        "stage": {lake, log, ("SLUICEGATE_PROMOTE_QUEUE_URL", "PromoteQueue"),
+                  ("SLUICEGATE_PROMOTE_REPLAY_QUEUE_URL", "PromoteReplayQueue"), ("SLUICEGATE_SCRATCH_MB", None)},
         "promote": {lake, log, ("SLUICEGATE_GLUE_DATABASE", None)},
         "replay": {lake, log, ("SLUICEGATE_STAGE_REPLAY_QUEUE_URL", "StageReplayQueue"), ("SLUICEGATE_REPLAY_QUEUE_URL", "ReplayQueue"),
                    ("SLUICEGATE_REPLAY_CONCURRENCY", None)},
@@ -305,7 +307,7 @@ def a_replay_leaves_fresh_files_their_places(t):
         stack = Stack(t, Scale=scale)
         limit = {stack.queue_of(p["Queue"]): p["ScalingConfig"]["MaximumConcurrency"] for _, _, p in stack.events("SQS")}
         assert 2 <= limit["StageReplayQueue"] < limit["StageQueue"] <= 1000, scale
-        assert limit["PromoteQueue"] == 2, "more only race each other"
+        assert limit["PromoteQueue"] == limit["PromoteReplayQueue"] == 2, "more only race each other"
         told = stack["ReplayFunction"]["Environment"]["Variables"]["SLUICEGATE_REPLAY_CONCURRENCY"]
         assert int(told) == limit["StageReplayQueue"], "a plan's minutes are by it"
 
@@ -448,7 +450,7 @@ def an_absent_key_answers_404(t):
 @check
 def queues_have_one_sender_and_one_consumer(t):
     stack = Stack(t)
-    senders = {"StageQueue": {"land"}, "StageReplayQueue": {"replay"}, "PromoteQueue": {"stage"}, "LandFailedQueue": {"land"},
+    senders = {"StageQueue": {"land"}, "StageReplayQueue": {"replay"}, "PromoteQueue": {"stage"}, "PromoteReplayQueue": {"stage"}, "LandFailedQueue": {"land"},
                "ReplayQueue": {"replay"}}
     consumers = {stack.queue_of(p["Queue"]): {function.removesuffix("Function").lower()} for function, _, p in stack.events("SQS")}
     for q in stack.of_type("AWS::SQS::Queue"):

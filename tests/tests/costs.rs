@@ -77,7 +77,7 @@ async fn invoke(world: &World, queue: &str) -> (Summary, Requests) {
     let mut summary = Summary::new("test", "r");
     world.cloud.requests().take();
     let answer = match queue {
-        "promote" => world.promote.handle(event, &mut summary).await,
+        "promote" | "promote-replay" => world.promote.handle(event, &mut summary).await,
         _ => world.stage.handle(event, &mut summary).await,
     };
     assert_eq!(answer.unwrap(), json!({"batchItemFailures": []}));
@@ -279,7 +279,7 @@ async fn receipts_in_the_ledger_add_up_to_what_stagings_metered() {
         json!({"dataset": DATASET, "landed_from": "2013-01-01", "landed_to": "2013-01-31"});
     world.replay.handle(replay, &mut Summary::new("replay", "r")).await.unwrap();
     let (summary, _) = invoke(&world, "stage-replay").await;
-    invoke(&world, "promote").await;
+    invoke(&world, "promote-replay").await;
     let view = world.view(DATASET).await;
     let records: Vec<Record> = view.ledger.records.values().cloned().collect();
     assert_eq!(total(&records), *summary.receipts());

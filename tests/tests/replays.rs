@@ -583,7 +583,7 @@ async fn live(watch: &Watch, first: Value, death: u64, carried_out: bool) -> boo
             faulty.kill_at(None, false);
         }
         if died {
-            for queue in ["stage-replay", "promote"] {
+            for queue in ["stage-replay", "promote", "promote-replay"] {
                 let bodies = world.queue(queue).drain();
                 if !bodies.is_empty() {
                     assert_eq!(world.deliver(queue, &bodies).await, Vec::<String>::new());

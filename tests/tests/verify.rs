@@ -79,7 +79,9 @@ async fn verify(world: &World, sample: u64) -> Result<Verified, String> {
     };
     let verified = verifier.verify(&dataset(), sample).await.map_err(|e| e.to_string());
     assert_eq!(world.lake.touched_since(before).0, Vec::<String>::new(), "nothing is written");
-    assert_eq!(world.queue("promote").drain(), Vec::<String>::new(), "nothing is sent");
+    for queue in ["promote", "promote-replay"] {
+        assert_eq!(world.queue(queue).drain(), Vec::<String>::new(), "nothing is sent");
+    }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left here");
     verified
 }

@@ -29,8 +29,8 @@ use sluicegate_lake::cas::{Creation, Writer};
 use sluicegate_lake::{Ambient, Body, Dataset, Meta, Order, Queue, RawId, Store, StoreError, keys};
 use sluicegate_runtime::cost::Meter;
 use sluicegate_runtime::{
-    BatchResponse, Envelope, HandlerError, PromoteMessage, StageMessage, Summary, envelopes,
-    to_promote,
+    BatchResponse, Envelope, HandlerError, PromoteMessage, Reason, StageMessage, Summary,
+    envelopes, outgoing,
 };
 use sluicegate_table::commit::CommitError;
 use sluicegate_table::history::Past;
@@ -52,11 +52,13 @@ const MAX_HOPS: u32 = 8;
 /// What stage works with.
 pub struct Stage {
     pub lake: Arc<dyn Store>,
+    /// What is fresh goes to the one, what is staged again to the other: none of it waits behind a replay.
     pub promote: Arc<dyn Queue>,
+    pub promote_replay: Arc<dyn Queue>,
     pub ambient: Arc<dyn Ambient>,
     /// Where local files go.
     pub scratch: Scratch,
-    /// What `lake` and `promote` count into, for receipts.
+    /// What `lake` and the queues count into, for receipts.
     pub meter: Meter,
 }
 
@@ -133,7 +135,11 @@ impl Stage {
             raw_id: proposal.raw_id,
             order: proposal.order,
         };
-        self.promote.send(&[to_promote(&promote)?]).await?;
+        let queue = match message.reason {
+            Reason::Fresh => &self.promote,
+            Reason::Replay => &self.promote_replay,
+        };
+        queue.send(&[outgoing(&promote.dataset, &promote)?]).await?;
         Ok(staged)
     }
 

@@ -19,6 +19,9 @@ async fn connect(cloud: &Cloud) -> Result<Stage, HandlerError> {
     Ok(Stage {
         lake: Arc::new(cloud.clients.bucket(setting("SLUICEGATE_LAKE_BUCKET")?)),
         promote: Arc::new(cloud.clients.queue(setting("SLUICEGATE_PROMOTE_QUEUE_URL")?)),
+        promote_replay: Arc::new(
+            cloud.clients.queue(setting("SLUICEGATE_PROMOTE_REPLAY_QUEUE_URL")?),
+        ),
         ambient: cloud.ambient.clone(),
         scratch: Scratch::new(std::env::temp_dir(), megabytes << 20),
         meter: cloud.meter.clone(),

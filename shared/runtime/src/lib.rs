@@ -13,8 +13,6 @@ mod summary;
 
 pub use batch::{BatchResponse, Envelope, each, envelopes};
 pub use event::{Incoming, Upload, What, uploads};
-pub use message::{
-    PromoteMessage, Reason, ReplayRequest, RunMessage, StageMessage, outgoing, to_promote,
-};
+pub use message::{PromoteMessage, Reason, ReplayRequest, RunMessage, StageMessage, outgoing};
 pub use serve::{Cloud, HandlerError, serve, setting};
 pub use summary::{Outcomes, Summary};

@@ -114,16 +114,6 @@ pub fn outgoing(
     Ok(Outgoing { body: serde_json::to_string(message)?, group: dataset.to_string() })
 }
 
-/// A message to promote as it is sent. Replays have a group of their own: one queue leads to one commit for both, and SQS
-/// delivers what is fresh first while the other group has more under way.
-pub fn to_promote(message: &PromoteMessage) -> Result<Outgoing, serde_json::Error> {
-    let outgoing = outgoing(&message.dataset, message)?;
-    if message.order.epoch == 0 {
-        return Ok(outgoing);
-    }
-    Ok(Outgoing { group: format!("{}.replay", outgoing.group), ..outgoing })
-}
-
 /// A name in a message that is not well-formed reads as this.
 impl From<NameError> for crate::HandlerError {
     fn from(error: NameError) -> Self {
@@ -147,18 +137,6 @@ mod tests {
         ] {
             assert!(serde_json::from_value::<StageMessage>(bad).is_err());
         }
-    }
-
-    #[test]
-    fn replays_wait_for_promote_in_a_group_of_their_own() {
-        let id = "20130102T030405Z-0123456789abcdef0123456789abcdef";
-        let group = |order: &str| {
-            let message =
-                json!({"v": 1, "dataset": "x", "source": "a", "raw_id": id, "order": order});
-            to_promote(&serde_json::from_value(message).unwrap()).unwrap().group
-        };
-        assert_eq!(group("e0000000000-c00001-g00001"), "x");
-        assert_eq!(group("e0000000007-c00001-g00001"), "x.replay");
     }
 
     #[test]
