@@ -189,7 +189,7 @@ def test_status_tells_of_the_whole_lake(pipeline: Pipeline, dataset: str) -> Non
     waits = told[f"{dataset}_waits"]
     assert (waits["contract"], waits["states"]["waiting"]) == (None, 1) and waits["oldest_pending"]
     assert told[dataset]["snapshot"] is None
-    assert len(lake["queues"]["depths"]) == 9 and not any(sum(depth.values()) for depth in lake["queues"]["depths"].values())
+    assert len(lake["queues"]["depths"]) == 11 and not any(sum(depth.values()) for depth in lake["queues"]["depths"].values())
     watched = ran(pipeline, "status", promised, "--watch", "--for", "2")
     assert watched.count("too old, the promise is 24 h") == 2 and "\x1b" not in watched
     assert "1 published (3 rows)" in watched and "queues: all empty" in watched

@@ -119,7 +119,8 @@ def program() -> Path:
 def promotion_withheld(pipeline: Pipeline) -> Iterator[None]:
     """The deployed promote gets no messages inside the block."""
     name = pipeline.stack.promote_function_name
-    [mapping] = pipeline.functions.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
+    mappings = pipeline.functions.list_event_source_mappings(FunctionName=name)["EventSourceMappings"]
+    [mapping] = [mapping for mapping in mappings if mapping["EventSourceArn"].endswith("-promote")]
     pipeline.functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
     try:
         yield

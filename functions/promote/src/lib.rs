@@ -10,15 +10,16 @@
 //! Where there is a catalog, every group brings it up to the pointer. A catalog that fails is counted and left behind
 //! until the next group; it fails no message.
 
+mod tab;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 use sluicegate_lake::catalog::Catalog;
 use sluicegate_lake::{Ambient, Dataset, Store};
-use sluicegate_runtime::cost::{Meter, Run};
+use sluicegate_runtime::cost::Meter;
 use sluicegate_runtime::{
     BatchResponse, Envelope, HandlerError, PromoteMessage, Summary, envelopes,
 };
@@ -28,6 +29,8 @@ use sluicegate_table::budget::Standing;
 use sluicegate_table::catalog::follow;
 use sluicegate_table::commit::{CommitError, Options, Remedy, Report, Wanted, commit_with};
 use sluicegate_table::tree::PAGE_WEIGHT;
+
+use tab::Tab;
 
 /// What promote works with.
 pub struct Promote {
@@ -52,40 +55,6 @@ struct Outcome {
     catalog_failed: bool,
 }
 
-/// What a dataset's share of an invocation has cost, and how much of that a snapshot has told.
-struct Tab<'a> {
-    meter: &'a Meter,
-    run: &'a Run,
-    ambient: &'a dyn Ambient,
-    /// Messages of the dataset, and of the invocation.
-    share: (usize, usize),
-    told: AtomicU64,
-    /// What the last attempt was to tell.
-    billed: AtomicU64,
-}
-
-impl Tab<'_> {
-    /// What a snapshot is to tell that has so many objects still to write, in nano-dollars.
-    fn due(&self, puts: u64) -> u64 {
-        let prices = &self.meter.prices;
-        let mut used = self.meter.used(self.run, self.ambient.now());
-        let so_far = prices.cost(&used).total();
-        used.request("s3", "PutObject", puts);
-        let to_come = prices.cost(&used).total().saturating_sub(so_far);
-        let (own, all) = self.share;
-        let own = u128::from(so_far) * own as u128 / all.max(1) as u128;
-        let own = u64::try_from(own).unwrap_or(u64::MAX).saturating_add(to_come);
-        let due = own.saturating_sub(self.told.load(Ordering::Relaxed));
-        self.billed.store(due, Ordering::Relaxed);
-        due
-    }
-
-    /// A snapshot has told what it was to.
-    fn pay(&self) {
-        self.told.fetch_add(self.billed.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-}
-
 impl Promote {
     /// A promote without a catalog and without prices that writes pages of the usual size.
     pub fn new(lake: Arc<dyn Store>, ambient: Arc<dyn Ambient>) -> Self {
@@ -108,14 +77,10 @@ impl Promote {
         let all = ids.values().map(BTreeMap::len).sum();
         let groups =
             ids.iter().map(|(dataset, wanted)| {
-                let tab = metered.as_ref().map(|(meter, run)| Tab {
-                    meter,
-                    run,
-                    ambient: &*self.ambient,
-                    share: (wanted.len(), all),
-                    told: AtomicU64::new(0),
-                    billed: AtomicU64::new(0),
-                });
+                let share = (wanted.len(), all);
+                let tab = metered
+                    .as_ref()
+                    .map(|(meter, run)| Tab::open(meter, run, &*self.ambient, share));
                 async move {
                     (dataset, self.promote(dataset, wanted.keys().cloned().collect(), tab).await)
                 }
