@@ -3,6 +3,7 @@
 //! Nothing is kept for it: it is told from `raw/`, the proposals, the decisions, the ledger and the table's log, each of which is
 //! written once, and it names no cause that none of them has. Where the stack is known, what was given up is part of the story.
 
+use std::cmp::Reverse;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -11,6 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sluicegate_contract::{AuditResult, AuditState, Coverage};
 use sluicegate_lake::aws::Clients;
+use sluicegate_lake::name::sequencer_rank;
 use sluicegate_lake::{
     Ambient, Dataset, Listed, Order, RawId, Source, Store, StoreError, System, keys, list_all,
 };
@@ -239,6 +241,11 @@ async fn tell(
             },
         ));
     }
+    // As promote ranks them: within a second of landing, ids say nothing of which came first.
+    versions.sort_by_cached_key(|version| {
+        let sequencer = version.sequencer.as_deref().map(sequencer_rank);
+        Reverse((version.raw_id.landed_at(), sequencer, version.raw_id.clone()))
+    });
     let untold = listed.len().saturating_sub(versions.len());
     let file = source.inbox_key().unwrap_or_else(|| source.to_string());
     Ok((!versions.is_empty()).then(|| Story { dataset: dataset.clone(), file, versions, untold }))
@@ -557,5 +564,23 @@ mod tests {
             {"column": "b", "pointer": "/b", "rule": "type", "reason": "is no number"}]}"#;
         let bad: Bad = serde_json::from_str(line).unwrap();
         assert_eq!(told(&bad), "row 126: /a must be 1; /b is no number");
+    }
+    #[tokio::test]
+    async fn versions_that_landed_within_a_second_are_told_by_their_sequencers_the_newest_first() {
+        let store = sluicegate_lake::memory::Memory::default().bucket("lake");
+        let (dataset, source): (Dataset, _) =
+            ("flights".parse().unwrap(), Source::of_inbox_key("a.csv").unwrap());
+        let id = |second: u32, hash: char| {
+            format!("20130102T0304{second:02}Z-{}", hash.to_string().repeat(32))
+        };
+        let uploads = [(id(6, 'a'), "00"), (id(5, 'b'), "0A"), (id(5, 'c'), "09")];
+        for (raw_id, sequencer) in &uploads {
+            let key = keys::raw(&dataset, &source, &raw_id.parse().unwrap());
+            let attributes = [(keys::SEQUENCER.to_owned(), (*sequencer).to_owned())].into();
+            store.create(&key, vec![1].into(), &attributes).await.unwrap();
+        }
+        let story = tell(&store, &dataset, &source).await.unwrap().unwrap();
+        let told: Vec<String> = story.versions.iter().map(|v| v.raw_id.to_string()).collect();
+        assert_eq!(told, uploads.map(|(raw_id, _)| raw_id));
     }
 }
