@@ -11,10 +11,10 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use sluicegate_lake::aws::Clients;
-use sluicegate_lake::{Ambient, Cost, Dataset, System};
+use sluicegate_lake::{Cost, Dataset, System};
 use sluicegate_runtime::cost::Prices;
 use sluicegate_table::bill;
-use sluicegate_table::budget::{self, Month, Standing};
+use sluicegate_table::budget::{self, Standing};
 use sluicegate_table::{Record, View};
 
 use crate::Failure;
@@ -151,7 +151,7 @@ pub(crate) async fn run(dataset: &str, json: bool, lake: &str) -> Result<ExitCod
     let region = std::env::var("AWS_REGION").unwrap_or_default();
     let prices = Prices::built_in(&region, std::env::consts::ARCH)?;
     let table_bytes = view.root.sum(|page| page.bytes);
-    let month = Month::at(&view, System.now()).beside(budget::allowed(&store, &dataset).await?);
+    let month = budget::standing(&store, &System, &dataset, &view).await?;
     let publishing = view.metadata.as_ref().and_then(bill::of_all_commits);
     let records = view.ledger.records.values();
     let sheet = Sheet::of(dataset, records, publishing, table_bytes, &prices, month);

@@ -92,8 +92,7 @@ impl Verifier {
     pub async fn verify(&self, dataset: &Dataset, sample: u64) -> Result<Verified, Failure> {
         let view = View::open(&*self.lake, dataset).await?;
         let pages = view.root.pages.iter();
-        let counts: Vec<u64> =
-            pages.map(|p| p.states.get(&State::Published).copied().unwrap_or_default()).collect();
+        let counts: Vec<u64> = pages.map(|page| page.in_state(State::Published)).collect();
         let mut verified = Verified {
             dataset: dataset.clone(),
             published: counts.iter().sum(),

@@ -3,7 +3,7 @@
 //! Guarantees: the present month is known from the snapshot's summary, without a ledger page. By each commit it grows by
 //! what the ledger's cost grows by and by what publishing took, nothing else, fresh data and replays apart. What is staged counts to the month whose commit
 //! records it. A month never goes back: where clocks differ, the later one is kept and added to. A snapshot from before
-//! summaries had months counts as nothing spent. Pure but for [`read`].
+//! summaries had months counts as nothing spent. Pure but for what reads the contract.
 
 use std::collections::BTreeMap;
 
@@ -49,17 +49,14 @@ pub struct Standing {
 impl Month {
     /// The month that it is now, as the table's present snapshot has it.
     pub fn at(view: &View, now: Timestamp) -> Self {
-        let snapshot = view.metadata.as_ref().and_then(TableMetadata::current_snapshot);
-        Self::after(snapshot.and_then(|s| Self::of(&s.summary)), now)
+        Self::after(Self::last(view), now)
     }
 
     /// The month of a commit. One that spends nothing begins none: a rollback may be by a person whose clock is ahead.
     pub(crate) fn of_commit(view: &View, after: &Ledger, now: Timestamp) -> Self {
         let at = Self::at(view, now);
         let next = at.plus(&view.ledger, after);
-        let snapshot = view.metadata.as_ref().and_then(TableMetadata::current_snapshot);
-        let last = snapshot.and_then(|s| Self::of(&s.summary));
-        if next == at { last.unwrap_or(next) } else { next }
+        if next == at { Self::last(view).unwrap_or(next) } else { next }
     }
 
     /// Beside what the contract allows.
@@ -110,6 +107,12 @@ impl Month {
             .map(|(key, value)| (key.to_owned(), value))
     }
 
+    /// That of the present snapshot.
+    fn last(view: &View) -> Option<Self> {
+        let snapshot = view.metadata.as_ref().and_then(TableMetadata::current_snapshot);
+        Self::of(&snapshot?.summary)
+    }
+
     /// The month that it is when the last that is known is this one.
     fn after(last: Option<Self>, now: Timestamp) -> Self {
         let first_day = now.to_zoned(TimeZone::UTC).date().first_of_month();
@@ -149,8 +152,17 @@ pub async fn read(
     ambient: &dyn Ambient,
     dataset: &Dataset,
 ) -> Result<Standing, CommitError> {
-    let view = View::open(store, dataset).await?;
-    Ok(Month::at(&view, ambient.now()).beside(allowed(store, dataset).await?))
+    standing(store, ambient, dataset, &View::open(store, dataset).await?).await
+}
+
+/// The present month of a dataset, as a view of its table has it, beside what the contract allows now.
+pub async fn standing(
+    store: &dyn Store,
+    ambient: &dyn Ambient,
+    dataset: &Dataset,
+    view: &View,
+) -> Result<Standing, CommitError> {
+    Ok(Month::at(view, ambient.now()).beside(allowed(store, dataset).await?))
 }
 
 /// What a dataset's contract allows; a dataset without one has no budget.

@@ -304,22 +304,10 @@ impl Publication<'_> {
         files_exist(store, plan, seen).await?;
         let number = view.number() + 1;
         let (writer, began) = (Writer::new(store, ambient), ambient.now());
-        let (summary, now) = (&self.summary, ambient.now());
-        let month = Month::of_commit(view, &plan.ledger, now);
-        let writer = &writer;
-        let tree = NewTree {
-            writer,
-            store,
-            dataset,
-            view,
-            plan,
-            number,
-            page_weight,
-            month,
-            summary,
-            bill,
-        };
-        let (file, month) = tree.write(self.contract, self.version, now).await?;
+        let (writer, summary) = (&writer, &self.summary);
+        let tree =
+            NewTree { writer, store, dataset, view, plan, number, page_weight, summary, bill };
+        let (file, month) = tree.write(self.contract, self.version, ambient.now()).await?;
         let swapped = swap(writer, ambient, began, dataset, view, file.clone()).await?;
         Ok((swapped == Swap::Done).then(|| Published { number, file, at: ambient.now(), month }))
     }

@@ -665,8 +665,7 @@ pub async fn advance(
     let is_claimed = progress.sent < progress.claimed;
     let to = progress.claimed.saturating_add(room as u64).min(plan.objects);
     let left = if is_claimed || progress.claimed < to {
-        let budget = budget::allowed(store, &plan.selection.dataset).await?;
-        let month = Month::at(&view, ambient.now()).beside(budget);
+        let month = budget::standing(store, ambient, &plan.selection.dataset, &view).await?;
         month.left_for_replays().unwrap_or(u64::MAX)
     } else {
         0

@@ -63,6 +63,11 @@ impl PageRef {
         self.states.values().sum()
     }
 
+    /// Records in a state.
+    pub fn in_state(&self, state: State) -> u64 {
+        self.states.get(&state).copied().unwrap_or_default()
+    }
+
     /// Records or files, whichever are more.
     pub(crate) fn weight(&self) -> usize {
         usize::try_from(self.records().max(self.files)).unwrap_or(usize::MAX)

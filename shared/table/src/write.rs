@@ -42,8 +42,6 @@ pub(crate) struct NewTree<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) number: i64,
     pub(crate) page_weight: usize,
-    /// What was spent in the month of the commit, itself included.
-    pub(crate) month: Month,
     /// What the snapshot's summary says besides.
     pub(crate) summary: &'a BTreeMap<String, String>,
     pub(crate) bill: Option<Bill<'a>>,
@@ -95,7 +93,8 @@ impl NewTree<'_> {
         let before = metadata.current_snapshot();
         let epochs = self.promoted();
         summary.extend(bill::entries(before, billed, epochs.len()));
-        let month = self.month.billed(billed.unwrap_or_default(), &epochs);
+        let month = Month::of_commit(self.view, &self.plan.ledger, now);
+        let month = month.billed(billed.unwrap_or_default(), &epochs);
         summary.extend(month.summary());
         summary.extend(self.summary.clone());
         summary.insert(COMMIT.to_owned(), uuid.to_string());
@@ -328,7 +327,7 @@ impl NewTree<'_> {
     fn totals(&self, root: &Root) -> BTreeMap<String, String> {
         let Self { view, plan, .. } = *self;
         let gone = || view.files.iter().filter(|(path, _)| plan.removed.contains(*path));
-        let state = |state| root.sum(|page| page.states.get(&state).copied().unwrap_or_default());
+        let state = |state| root.sum(|page| page.in_state(state));
         let operation = if plan.removed.is_empty() { "append" } else { "overwrite" };
         let pairs = [
             ("added-data-files", plan.added.len() as u64),
