@@ -71,12 +71,20 @@ pub struct ChangeList {
     /// The list of the snapshot before.
     #[serde(default)]
     pub previous: Option<String>,
+    /// That snapshot's number: between the two only expiries were made, which change no row.
+    #[serde(default)]
+    pub previous_number: Option<i64>,
     pub partitions: Vec<PartitionChange>,
 }
 
 impl ChangeList {
     /// The object's present format.
     pub const FORMAT: u32 = 1;
+
+    /// The number of the snapshot before, or of an expiry after it where a list of an earlier release does not say.
+    pub fn before(&self) -> i64 {
+        self.previous_number.unwrap_or(self.number - 1)
+    }
 }
 
 /// Several snapshots' changes as one: what somebody who saw the snapshot before them has to catch up with.
@@ -217,6 +225,7 @@ mod tests {
             snapshot_id: None,
             at: None,
             previous: None,
+            previous_number: None,
             partitions,
         };
         let lists = [

@@ -66,20 +66,21 @@ pub async fn changes_since(
         let list = read(store, dataset, &this).await?;
         let list = match (list, lists.last()) {
             (Some(list), _) => list,
-            (None, Some(later)) => return Err(LogError::Gone(later.number - 1)),
+            (None, Some(later)) => return Err(LogError::Gone(later.before())),
             (None, None) => return Err(LogError::Gone(present.sequence_number)),
         };
         if list.number <= since {
             break;
         }
         // The list that was seen already need not be there.
-        name = list.previous.clone().filter(|_| list.number > since + 1);
+        let is_needed = list.before() > since;
+        name = list.previous.clone().filter(|_| is_needed);
         // The first lists did not name the one before; the metadata does while it is retained.
-        if name.is_none() && list.number > since + 1 {
+        if name.is_none() && is_needed {
             let before = metadata.snapshots.iter().rfind(|s| s.sequence_number < list.number);
             name = before.and_then(|s| s.summary.get(CHANGES).cloned());
             if name.is_none() && list.at.is_none() {
-                return Err(LogError::Gone(list.number - 1));
+                return Err(LogError::Gone(list.before()));
             }
         }
         lists.push(list);

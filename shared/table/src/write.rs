@@ -78,19 +78,19 @@ impl NewTree<'_> {
         let (ledger, changes) = (format!("{uuid}-ledger.json"), format!("{uuid}-changes.json"));
         let listed = format!("snap-{snapshot_id}-{uuid}.avro");
         let list = list::write(snapshot_id, parent, self.number, &described)?;
-        let before = metadata.current_snapshot().and_then(|s| s.summary.get(CHANGES));
+        let before = metadata.current_snapshot();
         let change_list = ChangeList {
             v: ChangeList::FORMAT,
             number: self.number,
             snapshot_id: Some(snapshot_id),
             at: Some(now),
-            previous: before.cloned(),
+            previous: before.and_then(|s| s.summary.get(CHANGES).cloned()),
+            previous_number: before.map(|s| s.sequence_number),
             partitions: self.plan.partitions.clone(),
         };
         let mut summary = self.totals(&root);
         // Four more objects follow, and the pointer.
         let billed = self.bill.map(|bill| bill(objects.len() as u64 + 5));
-        let before = metadata.current_snapshot();
         let epochs = self.promoted();
         summary.extend(bill::entries(before, billed, epochs.len()));
         let month = Month::of_commit(self.view, &self.plan.ledger, now);

@@ -299,6 +299,14 @@ async fn what_changed_is_told_beyond_what_is_retained() {
     world.store.delete(&fifth).await.unwrap();
     assert_eq!(numbers(&since(5).await.unwrap()), [6, 7]);
     assert!(matches!(since(4).await, Err(LogError::Gone(5))));
+    let seventh = lists.last().and_then(|list| list.previous.clone()).unwrap();
+    world.store.delete(&sluicegate_lake::keys::metadata(&world.dataset, &seventh)).await.unwrap();
+    for seen in [7, 8] {
+        let lists = log::changes_since(&world.store, &world.dataset, &metadata, seen).await;
+        assert_eq!(numbers(&lists.unwrap()), [9], "the list of the seventh is not needed");
+    }
+    let lists = log::changes_since(&world.store, &world.dataset, &metadata, 6).await;
+    assert!(matches!(lists, Err(LogError::Gone(7))));
 }
 
 #[tokio::test(start_paused = true)]
