@@ -12,6 +12,10 @@ use sluicegate_table::iceberg::manifest::{Bound, DataFile};
 /// Characters of a string bound that are kept (Iceberg's default, truncate(16)).
 const BOUND_CHARS: usize = 16;
 
+/// Columns whose sizes, counts and bounds are kept, the default of Iceberg's own writers
+/// (`write.metadata.metrics.max-inferred-column-defaults`): what a manifest weighs has a bound, however wide a contract is.
+const METRICS: usize = 100;
+
 /// The least and the greatest value of a column.
 #[derive(Clone, Debug, PartialEq)]
 enum Range {
@@ -27,15 +31,22 @@ enum Range {
     Text(String, Option<String>),
 }
 
-/// Describes a closed file; its path is left empty.
+/// Describes a closed file, its columns of the least field ids: those that were there first. Its path is left empty.
 pub(crate) fn describe(metadata: &ParquetMetaData, partition: Option<i32>, bytes: u64) -> DataFile {
     let mut file = DataFile::new("", partition, 0, bytes);
     let mut ranges: BTreeMap<i32, Option<Range>> = BTreeMap::new();
+    let columns = metadata.file_metadata().schema_descr().columns().iter();
+    let mut ids: Vec<i32> = columns.map(|c| c.self_type().get_basic_info().id()).collect();
+    ids.sort_unstable();
+    let beyond = ids.get(METRICS).copied().unwrap_or(i32::MAX);
     for group in metadata.row_groups() {
         file.rows += positive(group.num_rows());
         file.split_offsets.extend(offset(group));
         for column in group.columns() {
             let id = column.column_descr().self_type().get_basic_info().id();
+            if id >= beyond {
+                continue;
+            }
             *file.column_sizes.entry(id).or_default() += positive(column.compressed_size());
             *file.value_counts.entry(id).or_default() += positive(column.num_values());
             let nulls =
@@ -170,5 +181,42 @@ fn bounds(range: Range) -> (Bound, Option<Bound>) {
             let upper = b.and_then(|b| Bound::string_upper(&b, BOUND_CHARS));
             (Bound::string_lower(&a, BOUND_CHARS), upper)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
+
+    use super::*;
+
+    #[test]
+    fn of_a_wide_file_the_first_columns_are_described() {
+        let of = |columns: i32| {
+            // The ids fall: what counts is the id, not the place.
+            let ids: Vec<i32> = (1..=columns).rev().collect();
+            let field = |id: &i32| {
+                let meta = [(PARQUET_FIELD_ID_META_KEY.to_owned(), id.to_string())];
+                Field::new(format!("c{id}"), DataType::Int64, true).with_metadata(meta)
+            };
+            let schema = Arc::new(Schema::new(ids.iter().map(field).collect::<Vec<_>>()));
+            let column = |id: &i32| Arc::new(Int64Array::from(vec![i64::from(*id), 7])) as ArrayRef;
+            let rows = RecordBatch::try_new(schema.clone(), ids.iter().map(column).collect());
+            let mut writer = ArrowWriter::try_new(Vec::new(), schema, None).unwrap();
+            writer.write(&rows.unwrap()).unwrap();
+            describe(&writer.close().unwrap(), None, 9)
+        };
+        let (narrow, wide) = (of(100), of(300));
+        assert_eq!(narrow.value_counts, (1..=100).map(|id| (id, 2)).collect());
+        assert_eq!(narrow.lower_bounds[&100], Bound::from_long(7));
+        assert_eq!(wide, DataFile { column_sizes: wide.column_sizes.clone(), ..narrow });
+        assert_eq!(
+            wide.column_sizes.keys().copied().collect::<Vec<_>>(),
+            (1..=100).collect::<Vec<_>>()
+        );
     }
 }
