@@ -5,8 +5,10 @@
 //! with. Landing is not in it: its invocations say what they cost in their log lines.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::process::ExitCode;
 
+use futures::TryStreamExt;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -85,35 +87,47 @@ impl Share {
     }
 }
 
+/// What the ledger's records come to.
+#[derive(Default)]
+struct Sums {
+    together: Share,
+    fresh: Share,
+    replays: Share,
+    replaced: u64,
+    unpriced: u64,
+    raw_bytes: u64,
+    parts: Cost,
+    days: BTreeMap<Date, Share>,
+}
+
+impl Sums {
+    fn add(&mut self, record: &Record) {
+        self.raw_bytes += record.bytes;
+        let cost = &record.receipt.cost_nano_usd;
+        if *cost == Cost::default() {
+            self.unpriced += 1;
+            return;
+        }
+        self.parts = self.parts.plus(cost);
+        self.replaced += record.spent_before;
+        let share = if record.order.epoch > 0 { &mut self.replays } else { &mut self.fresh };
+        share.add(record, cost.total());
+        self.together.add(record, record.spent());
+        let day = record.raw_id.landed_at().to_zoned(TimeZone::UTC).date();
+        self.days.entry(day).or_default().add(record, record.spent());
+    }
+}
+
 impl Sheet {
-    fn of<'a>(
+    fn of(
         dataset: Dataset,
-        records: impl Iterator<Item = &'a Record>,
+        sums: Sums,
         publishing: Option<u64>,
         table_bytes: u64,
         prices: &Prices,
         month: Standing,
     ) -> Self {
-        let (mut together, mut fresh, mut replays) =
-            (Share::default(), Share::default(), Share::default());
-        let (mut replaced, mut unpriced, mut raw_bytes) = (0, 0, 0);
-        let mut parts = Cost::default();
-        let mut days: BTreeMap<Date, Share> = BTreeMap::new();
-        for record in records {
-            raw_bytes += record.bytes;
-            let cost = &record.receipt.cost_nano_usd;
-            if *cost == Cost::default() {
-                unpriced += 1;
-                continue;
-            }
-            parts = parts.plus(cost);
-            replaced += record.spent_before;
-            let share = if record.order.epoch > 0 { &mut replays } else { &mut fresh };
-            share.add(record, cost.total());
-            together.add(record, record.spent());
-            let day = record.raw_id.landed_at().to_zoned(TimeZone::UTC).date();
-            days.entry(day).or_default().add(record, record.spent());
-        }
+        let Sums { together, fresh, replays, replaced, unpriced, raw_bytes, parts, days } = sums;
         let each = |of: u64, unit: f64| (of > 0).then(|| usd(together.cost) / of as f64 * unit);
         let usd = Ratios {
             per_tb: each(together.bytes, 1e12),
@@ -147,14 +161,18 @@ impl Sheet {
 pub(crate) async fn run(dataset: &str, json: bool, lake: &str) -> Result<ExitCode, Failure> {
     let dataset: Dataset = dataset.parse()?;
     let store = Clients::from_env().await.bucket(lake);
-    let view = View::read(&store, &dataset).await?;
+    let view = View::open(&store, &dataset).await?;
+    let mut sums = Sums::default();
+    let mut pages = pin!(view.all_records(&store, &dataset));
+    while let Some(records) = pages.try_next().await? {
+        records.iter().for_each(|record| sums.add(record));
+    }
     let region = std::env::var("AWS_REGION").unwrap_or_default();
     let prices = Prices::built_in(&region, std::env::consts::ARCH)?;
     let table_bytes = view.root.sum(|page| page.bytes);
     let month = budget::standing(&store, &System, &dataset, &view).await?;
     let publishing = view.metadata.as_ref().and_then(bill::of_all_commits);
-    let records = view.ledger.records.values();
-    let sheet = Sheet::of(dataset, records, publishing, table_bytes, &prices, month);
+    let sheet = Sheet::of(dataset.clone(), sums, publishing, table_bytes, &prices, month);
     if json {
         say!("{}", serde_json::to_string(&sheet)?);
     } else {
@@ -246,9 +264,11 @@ mod tests {
             record("20130103T000000Z", 0, &Cost::default(), 0),
         ];
         let prices = Prices::built_in("us-east-1", "aarch64").unwrap();
+        let mut sums = Sums::default();
+        records.iter().for_each(|record| sums.add(record));
         let sheet = Sheet::of(
             "flights".parse().unwrap(),
-            records.iter(),
+            sums,
             Some(30),
             500,
             &prices,
@@ -265,8 +285,8 @@ mod tests {
         assert!(near(sheet.usd.per_million_rows, 600e-9 / 300.0 * 1e6));
         assert!(near(sheet.usd.per_file, 200e-9));
         assert_eq!((sheet.storage.raw_bytes, sheet.storage.table_bytes), (4_000_000, 500));
-        let nothing =
-            Sheet::of("flights".parse().unwrap(), [].iter(), None, 0, &prices, Standing::default());
+        let (flights, none) = ("flights".parse().unwrap(), Sums::default());
+        let nothing = Sheet::of(flights, none, None, 0, &prices, Standing::default());
         assert_eq!((nothing.usd.per_tb, nothing.together), (None, Share::default()));
     }
 }

@@ -1,7 +1,9 @@
 //! `sluicegate profile`: what a dataset's published rows look like, made of its files' profiles. No data is read.
 
+use std::pin::pin;
 use std::process::ExitCode;
 
+use futures::TryStreamExt;
 use serde::Serialize;
 use sluicegate_audit::profile::{merge, types};
 use sluicegate_contract::profile::Profile;
@@ -29,7 +31,7 @@ struct Merged {
 pub(crate) async fn run(dataset: &str, json: bool, lake: &str) -> Result<ExitCode, Failure> {
     let dataset: Dataset = dataset.parse()?;
     let store = Clients::from_env().await.bucket(lake);
-    let merged = read(&store, dataset).await?;
+    let merged = read(&store, &dataset).await?;
     if json {
         say!("{}", serde_json::to_string(&merged)?);
     } else {
@@ -38,31 +40,33 @@ pub(crate) async fn run(dataset: &str, json: bool, lake: &str) -> Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-async fn read(store: &dyn Store, dataset: Dataset) -> Result<Merged, Failure> {
-    let Some((_, version)) = current_contract(store, &dataset).await? else {
+async fn read(store: &dyn Store, dataset: &Dataset) -> Result<Merged, Failure> {
+    let Some((_, version)) = current_contract(store, dataset).await? else {
         return Err(format!("{dataset} has no contract").into());
     };
     let types = types(&version.contract()?);
-    let view = View::read(store, &dataset).await?;
-    let mut past = Past::open(store, &dataset).await?;
-    let mut merged = Merged { dataset, files: 0, without: 0, profile: Profile::default() };
+    let view = View::open(store, dataset).await?;
+    let mut past = Past::open(store, dataset).await?;
+    let (mut files, mut without, mut profile) = (0, 0, Profile::default());
     let mut waiting = Vec::new();
-    let published = view.ledger.records.values().filter(|r| r.state == State::Published);
-    for record in published {
-        merged.files += 1;
-        match past.profile(store, &merged.dataset, record).await? {
-            Some(profile) => waiting.push(profile),
-            None => merged.without += 1,
-        }
-        if waiting.len() >= TOGETHER {
-            let all: Vec<&Profile> = std::iter::once(&merged.profile).chain(&waiting).collect();
-            merged.profile = merge(&all, &types);
-            waiting.clear();
+    let mut pages = pin!(view.all_records(store, dataset));
+    while let Some(records) = pages.try_next().await? {
+        for record in records.iter().filter(|r| r.state == State::Published) {
+            files += 1;
+            match past.profile(store, dataset, record).await? {
+                Some(profile) => waiting.push(profile),
+                None => without += 1,
+            }
+            if waiting.len() >= TOGETHER {
+                let all: Vec<&Profile> = std::iter::once(&profile).chain(&waiting).collect();
+                profile = merge(&all, &types);
+                waiting.clear();
+            }
         }
     }
-    let all: Vec<&Profile> = std::iter::once(&merged.profile).chain(&waiting).collect();
-    merged.profile = merge(&all, &types);
-    Ok(merged)
+    let all: Vec<&Profile> = std::iter::once(&profile).chain(&waiting).collect();
+    let profile = merge(&all, &types);
+    Ok(Merged { files, without, profile, dataset: dataset.clone() })
 }
 
 fn print(merged: &Merged) {

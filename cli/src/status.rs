@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use sluicegate_contract::{Budget, Freshness as Promise};
@@ -55,6 +56,9 @@ const PAUSE: Duration = Duration::from_secs(2);
 
 /// Files that are listed one by one while somebody watches: more would not fit a screen.
 const WATCHED: usize = 10;
+
+/// A ledger's.
+type Records = BTreeMap<RawId, Record>;
 
 #[derive(Serialize)]
 struct Lake {
@@ -251,12 +255,14 @@ async fn overview(store: &dyn Store, now: Timestamp) -> Result<Vec<Summary>, Fai
         }
     }
     let mut summaries = Vec::new();
-    for (dataset, (terms, mut view, raw_ids)) in views {
+    for (dataset, (terms, view, raw_ids)) in views {
         // Records are read only where they tell which raw objects are on their way.
-        if raw_ids.len() as u64 > view.root.sum(PageRef::records) {
-            view = view.whole(store, &dataset).await?;
-        }
-        summaries.push(summary(dataset, terms, &view, &raw_ids, now));
+        let is_some_pending = raw_ids.len() as u64 > view.root.sum(PageRef::records);
+        let records = match is_some_pending {
+            true => records(store, &dataset, &view).await?,
+            false => Records::new(),
+        };
+        summaries.push(summary(dataset, terms, &view, &records, &raw_ids, now));
     }
     Ok(summaries)
 }
@@ -291,10 +297,17 @@ impl Terms {
     }
 }
 
+/// The ledger's records.
+async fn records(store: &dyn Store, dataset: &Dataset, view: &View) -> Result<Records, Failure> {
+    let all: Vec<Record> = view.all_records(store, dataset).try_concat().await?;
+    Ok(all.into_iter().map(|record| (record.raw_id.clone(), record)).collect())
+}
+
 fn summary(
     dataset: Dataset,
     terms: Terms,
     view: &View,
+    records: &Records,
     raw_ids: &[RawId],
     now: Timestamp,
 ) -> Summary {
@@ -305,7 +318,7 @@ fn summary(
     let unrecorded = (raw_ids.len() as u64).saturating_sub(view.root.sum(PageRef::records));
     states.insert(terms.without_record(), unrecorded);
     let Terms { version: contract, promise, budget, trouble } = terms;
-    let pending = raw_ids.iter().filter(|id| !view.ledger.records.contains_key(*id));
+    let pending = raw_ids.iter().filter(|id| !records.contains_key(*id));
     let oldest_pending = (unrecorded > 0).then(|| pending.map(RawId::landed_at).min()).flatten();
     let snapshot = view.metadata.as_ref().and_then(|m| m.current_snapshot()).map(|s| Snapshot {
         id: s.snapshot_id,
@@ -371,14 +384,15 @@ impl Freshness {
 
 async fn read(store: &dyn Store, dataset: Dataset, now: Timestamp) -> Result<Status, Failure> {
     // The table before the raw objects: one that lands in between is pending, and none is missed.
-    let view = View::read(store, &dataset).await?;
+    let view = View::open(store, &dataset).await?;
+    let records = records(store, &dataset, &view).await?;
     let terms = Terms::read(store, &dataset).await;
     let listed = list_all(store, &keys::raw_of_dataset(&dataset)).await?;
     let without_record = terms.without_record();
     let mut raw: Vec<Raw> = listed
         .iter()
         .filter_map(|object| keys::parse_raw(&object.key))
-        .map(|(_, source, id)| match view.ledger.records.get(&id) {
+        .map(|(_, source, id)| match records.get(&id) {
             Some(record) => recorded(record),
             None => Raw {
                 landed_at: id.landed_at(),
@@ -406,7 +420,7 @@ async fn read(store: &dyn Store, dataset: Dataset, now: Timestamp) -> Result<Sta
         }
     }
     let raw_ids: Vec<RawId> = raw.iter().map(|object| object.raw_id.clone()).collect();
-    let summary = summary(dataset, terms, &view, &raw_ids, now);
+    let summary = summary(dataset, terms, &view, &records, &raw_ids, now);
     let replays = Replays::default();
     Ok(Status { summary, rows, rows_by_state, raw, replays, queues: None })
 }
@@ -592,7 +606,7 @@ mod tests {
         let of = |contract: Option<&str>| {
             let version = contract.map(str::to_owned);
             let terms = Terms { version, ..Terms::default() };
-            summary("flights".parse().unwrap(), terms, &View::default(), &ids, now)
+            summary("flights".parse().unwrap(), terms, &View::default(), &Records::new(), &ids, now)
         };
         let pending = of(Some("1.0.0"));
         assert_eq!((pending.states["pending"], pending.states["waiting"]), (2, 0));

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use sluicegate_lake::{Dataset, ETag, RawId, Store, StoreError, keys};
 use uuid::Uuid;
 
@@ -12,13 +12,16 @@ use crate::iceberg::list::{self, ManifestFile};
 use crate::iceberg::manifest::{self, Entry, Status};
 use crate::iceberg::metadata::{Snapshot, TableMetadata};
 use crate::ledger::{Ledger, Record};
-use crate::tree::Root;
+use crate::tree::{PageRef, Root};
 
 /// Keys of a snapshot's summary that are ours.
 pub(crate) const LEDGER: &str = "sluicegate.ledger";
 pub(crate) const CHANGES: &str = "sluicegate.changes";
 pub(crate) const COMMIT: &str = "sluicegate.commit";
 pub(crate) const CONTRACT: &str = "sluicegate.contract-sequence";
+
+/// About what a record takes in a ledger page, in bytes.
+const RECORD_BYTES: u64 = 1000;
 
 /// Earlier files that the metadata lists; readers parse them all.
 const LOGGED_FILES: usize = 100;
@@ -96,6 +99,31 @@ impl View {
         let Some(page) = self.root.pages.get(page) else { return Ok(Vec::new()) };
         let read: Ledger = parse(&page.ledger, &object(store, dataset, &page.ledger).await?)?;
         Ok(read.records.into_values().collect())
+    }
+
+    /// The records of all pages, page by page in the order of raw ids. No file is read, and a few pages are held at once.
+    pub fn all_records<'a>(
+        &'a self,
+        store: &'a dyn Store,
+        dataset: &'a Dataset,
+    ) -> impl Stream<Item = Result<Vec<Record>, CommitError>> + 'a {
+        futures::stream::iter(0..self.root.pages.len())
+            .map(move |page| self.records(store, dataset, page))
+            .buffered(AT_ONCE)
+    }
+
+    /// How much there is to read in these pages, in bytes: of manifests what the list says, of records an estimate.
+    pub(crate) fn bytes_of(&self, pages: &BTreeSet<usize>) -> u64 {
+        let name = |manifest: &ManifestFile| {
+            let (_, name) = manifest.path.rsplit_once('/').unwrap_or_default();
+            (name.to_owned(), manifest.length)
+        };
+        let lengths: BTreeMap<String, u64> = self.manifests.iter().map(name).collect();
+        let of = |page: &PageRef| {
+            let manifests = page.manifests.iter().filter_map(|name| lengths.get(name));
+            manifests.sum::<u64>() + page.records() * RECORD_BYTES
+        };
+        pages.iter().filter_map(|i| self.root.pages.get(*i)).map(of).sum()
     }
 
     /// Reads pages, those that were read before left out.
