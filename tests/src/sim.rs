@@ -33,6 +33,8 @@ const QUEUES: [&str; 4] = ["stage", "stage-replay", "promote", "promote-replay"]
 const ALLOWED_LATENESS: i64 = MICROS_PER_DAY;
 /// So few records a page that there are several.
 const PAGE_WEIGHT: usize = 4;
+/// Bytes that a commit of several messages may be about in every other history: two or three pages.
+const WIDEST: u64 = 24_000;
 
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -119,6 +121,9 @@ pub async fn run(seed: u64, steps: usize, wraps: Wraps) -> Result<Run, String> {
     let queue = |name: &str| Arc::new(faulty.queue(Arc::new(cloud.queue(name)))) as _;
     let mut world = World::over(cloud.clone(), store.clone(), queue, seed);
     world.promote.page_weight = PAGE_WEIGHT;
+    if seed % 2 == 1 {
+        world.promote.widest = WIDEST;
+    }
     let dice = Seeded::new(jiff::Timestamp::UNIX_EPOCH, seed ^ 0x5157_1ce6);
     let queues = QUEUES.into_iter().map(|q| (q, Vec::new())).collect();
     let mut sim = Sim {

@@ -12,11 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 
+use jiff::SignedDuration;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::{Value, json};
 use sluicegate_contract::Outcome;
 use sluicegate_lake::memory::Fault;
-use sluicegate_lake::{Store, keys, list_all};
+use sluicegate_lake::{Ambient, Store, keys, list_all};
 use sluicegate_runtime::Summary;
 use sluicegate_table::held::{self, Request};
 use sluicegate_table::iceberg::metadata::TableMetadata;
@@ -177,6 +178,48 @@ async fn a_proposal_that_breaks_an_invariant_is_bisected_out_of_its_group() {
     }
     assert_eq!(world.deliver("promote", &promotions).await, [promotions[2].clone()]);
     assert_eq!(world.rows("flights").await, 6 * 842);
+}
+
+#[tokio::test]
+async fn a_group_that_memory_would_not_hold_is_published_in_parts() {
+    let mut world = with_contract(|_| {}).await;
+    for day in 1..=7 {
+        world.upload(&format!("flights/{day}.csv"), example("2013-01-01.csv")).await;
+    }
+    let staged = world.queue("stage").drain();
+    world.deliver("stage", &staged).await;
+    let promotions = world.queue("promote").drain();
+    world.promote.widest = 3000;
+    assert_eq!(world.deliver("promote", &promotions).await, Vec::<String>::new());
+    assert_eq!(world.rows("flights").await, 7 * 842);
+    assert_eq!(
+        world.view("flights").await.number(),
+        7,
+        "beside the page that is there each is wide"
+    );
+}
+
+#[tokio::test]
+async fn parts_that_there_is_no_time_for_go_back_to_the_queue() {
+    let mut world = with_contract(|_| {}).await;
+    for day in 1..=3 {
+        world.upload(&format!("flights/{day}.csv"), example("2013-01-01.csv")).await;
+    }
+    let staged = world.queue("stage").drain();
+    world.deliver("stage", &staged).await;
+    world.promote.widest = 1;
+    let mut left = world.queue("promote").drain();
+    for (seconds, expected) in [(29, 2), (29, 1), (31, 0)] {
+        let now = world.ambient.now();
+        let mut summary = Summary::new("promote", "r");
+        summary.timed(now, now + SignedDuration::from_secs(seconds));
+        let answer = world.promote.handle(sqs_event(&left), &mut summary).await.unwrap();
+        let failures = answer["batchItemFailures"].as_array().unwrap();
+        let index = |f: &Value| f["itemIdentifier"].as_str().unwrap().parse::<usize>().unwrap();
+        left = failures.iter().map(|f| left[index(f)].clone()).collect();
+        assert_eq!((left.len() as u64, summary.outcomes.put_back), (expected, expected));
+        assert_eq!(world.rows("flights").await, (3 - expected) * 842);
+    }
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! **promote**: proposals become visible, all those of an invocation and a dataset in one pointer swap.
 //!
 //! Guarantees: a message is answered only when its proposal is in the ledger at its order or above; the same message
-//! again changes nothing; two datasets never wait for each other. A group that fails because of one of its messages
-//! is bisected until that one is alone, so a poison message costs its own retries and nothing else; a group that fails
-//! because of the store goes back to the queue as a whole.
+//! again changes nothing; datasets do not wait for each other, up to [`DATASETS`] of them. A group that fails because
+//! of one of its messages is bisected until that one is alone, so a poison message costs its own retries and nothing
+//! else; one whose part of the table memory would not hold is bisected until it does; a group that fails because of the
+//! store goes back to the queue as a whole, and so does what is left of a halved one when the invocation nears its end.
 //!
 //! Where fresh data cost more this month than its contract allows, it is published all the same and counted (`OverBudget`).
 //!
@@ -16,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use jiff::Timestamp;
 use serde_json::Value;
 use sluicegate_lake::catalog::Catalog;
 use sluicegate_lake::{Ambient, Dataset, Store};
@@ -28,7 +31,6 @@ use sluicegate_table::bill::Bill;
 use sluicegate_table::budget::Standing;
 use sluicegate_table::catalog::follow;
 use sluicegate_table::commit::{CommitError, Options, Remedy, Report, Wanted, commit_with};
-use sluicegate_table::tree::PAGE_WEIGHT;
 
 use tab::Tab;
 
@@ -42,23 +44,34 @@ pub struct Promote {
     pub meter: Option<Meter>,
     /// Records or files that a page of the table's tree holds.
     pub page_weight: usize,
+    /// Bytes of those pages that commits of several messages may be about, all together that are under way.
+    pub widest: u64,
 }
 
 /// How long a group waits for the catalog, which may not be reachable at all.
 const CATALOG_TIME: Duration = Duration::from_secs(10);
+
+/// Datasets whose groups are committed at once; together they are as wide as one may be.
+const DATASETS: usize = 16;
+
+/// How long before the end of the invocation no further commit is begun: one takes seconds, and races for the pointer.
+const MARGIN: Duration = Duration::from_secs(30);
 
 /// What became of one dataset's group.
 #[derive(Default)]
 struct Outcome {
     reports: Vec<Report>,
     failed: Vec<(Vec<Wanted>, CommitError)>,
+    /// What there was no time for.
+    left: Vec<Wanted>,
     catalog_failed: bool,
 }
 
 impl Promote {
     /// A promote without a catalog and without prices that writes pages of the usual size.
     pub fn new(lake: Arc<dyn Store>, ambient: Arc<dyn Ambient>) -> Self {
-        Self { lake, ambient, catalog: None, meter: None, page_weight: PAGE_WEIGHT }
+        let Options { page_weight, widest, .. } = Options::default();
+        Self { lake, ambient, catalog: None, meter: None, page_weight, widest }
     }
 
     /// Handles one batch of promote messages.
@@ -75,21 +88,28 @@ impl Promote {
             .as_ref()
             .map(|meter| (meter, meter.begin(self.ambient.now(), summary.init_ms())));
         let all = ids.values().map(BTreeMap::len).sum();
-        let groups =
-            ids.iter().map(|(dataset, wanted)| {
-                let share = (wanted.len(), all);
-                let tab = metered
-                    .as_ref()
-                    .map(|(meter, run)| Tab::open(meter, run, &*self.ambient, share));
-                async move {
-                    (dataset, self.promote(dataset, wanted.keys().cloned().collect(), tab).await)
-                }
-            });
-        for (dataset, outcome) in futures::future::join_all(groups).await {
+        let until = summary.deadline().map(|at| at - MARGIN);
+        let groups = ids.iter().map(|(dataset, wanted)| {
+            let share = (wanted.len(), all);
+            let widest = self.widest / ids.len().clamp(1, DATASETS) as u64;
+            let tab =
+                metered.as_ref().map(|(meter, run)| Tab::open(meter, run, &*self.ambient, share));
+            async move {
+                let wanted = wanted.keys().cloned().collect();
+                (dataset, self.promote(dataset, wanted, widest, until, tab).await)
+            }
+        });
+        let outcomes: Vec<_> =
+            futures::stream::iter(groups).buffer_unordered(DATASETS).collect().await;
+        for (dataset, outcome) in outcomes {
             for report in &outcome.reports {
                 count(dataset, report, summary);
             }
             summary.outcomes.catalog_failures += u64::from(outcome.catalog_failed);
+            let of = |group: &[Wanted]| -> Vec<&String> {
+                group.iter().filter_map(|w| ids.get(dataset)?.get(w)).flatten().collect()
+            };
+            of(&outcome.left).into_iter().for_each(|id| response.put_back(id, summary));
             for (group, error) in outcome.failed {
                 match error {
                     CommitError::Violation(_) => summary.outcomes.invariant_violations += 1,
@@ -99,8 +119,7 @@ impl Promote {
                     _ => {}
                 }
                 let error = HandlerError::new(format!("{dataset}: {error}"));
-                let failed = group.iter().filter_map(|w| ids.get(dataset)?.get(w)).flatten();
-                failed.for_each(|id| response.fail(id, &error, summary));
+                of(&group).into_iter().for_each(|id| response.fail(id, &error, summary));
             }
         }
         Ok(serde_json::to_value(response)?)
@@ -110,19 +129,28 @@ impl Promote {
     async fn promote(
         &self,
         dataset: &Dataset,
-        group: Vec<Wanted>,
+        mut group: Vec<Wanted>,
+        widest: u64,
+        until: Option<Timestamp>,
         tab: Option<Tab<'_>>,
     ) -> Outcome {
         let due = |puts| tab.as_ref().map_or(0, |tab| tab.due(puts));
         let bill = tab.is_some().then_some(&due as Bill<'_>);
         let mut outcome = Outcome::default();
+        // In the order of the table's pages: of what is halved, each half has its own.
+        group.sort_by(|a, b| a.raw_id.cmp(&b.raw_id));
         let mut groups = vec![group];
         while let Some(group) = groups.pop() {
             if group.is_empty() {
                 continue;
             }
+            let is_first = outcome.reports.is_empty() && outcome.failed.is_empty();
+            if !is_first && until.is_some_and(|until| self.ambient.now() >= until) {
+                outcome.left.extend(group);
+                continue;
+            }
             let (lake, ambient) = (&*self.lake, &*self.ambient);
-            let options = Options { page_weight: self.page_weight, bill };
+            let options = Options { page_weight: self.page_weight, widest, bill };
             let committed = commit_with(lake, ambient, dataset, &group, options).await;
             let error = match committed {
                 Ok(report) => {
@@ -142,7 +170,7 @@ impl Promote {
                 Remedy::Bisect => (Vec::new(), group),
             };
             if blamed.is_empty() && rest.len() > 1 {
-                // Some message is to blame, and it is not known which: halves, until it is alone.
+                // Too many at once, or one of them is to blame and it is not known which: halves, until it fits or is alone.
                 let half = rest.split_off(rest.len() / 2);
                 groups.extend([half, rest]);
             } else if blamed.is_empty() {

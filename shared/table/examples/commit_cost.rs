@@ -1,7 +1,8 @@
 //! What a commit costs as the table grows: requests, bytes and time of a commit of ten files, on the memory store.
 //!
 //! `commit_cost [FILES …]` builds tables of so many synthetic files, in commits of a thousand, and prints a row for each.
-//! The entries have bounds for twenty columns, as those of real files do.
+//! The entries have bounds for twenty columns, as those of real files do. A second table is of the worst that can be asked: a
+//! file of every page staged again, committed in as many parts as promote would, with the most memory that took (Linux).
 
 #![allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "it prints a table of ratios")]
 
@@ -19,7 +20,7 @@ use sluicegate_lake::{
     Ambient, Attributes, Body, ByteStream, CopySource, Dataset, ETag, Expected, Meta, Order, Page,
     RawId, Source, Store, StoreError, System, keys,
 };
-use sluicegate_table::commit::{Wanted, commit};
+use sluicegate_table::commit::{CommitError, Wanted, commit};
 use sluicegate_table::iceberg::manifest::{Bound, DataFile};
 use sluicegate_table::{Proposal, Receipt, partition_by};
 
@@ -163,14 +164,14 @@ impl World {
         Ok(Self { store, cloud, dataset, version })
     }
 
-    /// The `i`th file: one a minute, each of one day.
-    fn stage(&self, i: u64) -> Result<Wanted, Failure> {
+    /// The `i`th file, staged for the `epoch`th time: one a minute, each of one day.
+    fn stage(&self, i: u64, epoch: u64) -> Result<Wanted, Failure> {
         let start: Timestamp = "2020-01-01T00:00:00Z".parse()?;
         let landed = start.checked_add(SignedDuration::from_mins(i64::try_from(i)?))?;
         let source = Source::of_inbox_key(&format!("{i}.csv"))?;
         let raw_id = RawId::new(landed, "inbox", source.as_str(), "1");
         self.store.inner.upload(&keys::raw(&self.dataset, &source, &raw_id), "");
-        let order = Order { epoch: 0, contract: 1, engine: 1 };
+        let order = Order { epoch, contract: 1, engine: 1 };
         let day = i32::try_from(landed.as_second() / 86_400)?;
         let key = keys::data_file(&self.dataset, &day.to_string(), &raw_id, System.uuid(), 0);
         let ids = || (1..=3).chain(11..31);
@@ -222,7 +223,7 @@ impl World {
     }
 
     async fn commit(&self, files: std::ops::Range<u64>) -> Result<Duration, Failure> {
-        let wanted = files.map(|i| self.stage(i)).collect::<Result<Vec<_>, _>>()?;
+        let wanted = files.map(|i| self.stage(i, 0)).collect::<Result<Vec<_>, _>>()?;
         self.store.take();
         self.cloud.requests().take();
         let began = System.now();
@@ -237,6 +238,49 @@ impl World {
     }
 }
 
+/// A commit of a file in each page.
+struct Scattered {
+    files: usize,
+    commits: u64,
+    took: Duration,
+    /// In bytes, beside what the store holds.
+    memory: Option<u64>,
+}
+
+impl World {
+    /// Stages the first file of every thousand again, and commits them, halved as promote halves what is too wide.
+    async fn scatter(&self, there: u64, epoch: u64) -> Result<Scattered, Failure> {
+        let ids = (0..there).step_by(usize::try_from(GROUP)?);
+        let group = ids.map(|i| self.stage(i, epoch)).collect::<Result<Vec<_>, _>>()?;
+        self.store.take();
+        // The peak from here on.
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
+        let (before, began) = (resident("VmRSS:"), System.now());
+        let (files, mut commits, mut groups) = (group.len(), 0, vec![group]);
+        while let Some(mut group) = groups.pop() {
+            match commit(&self.store, &System, &self.dataset, &group).await {
+                Err(CommitError::Wide(..)) => {
+                    let half = group.split_off(group.len() / 2);
+                    groups.extend([half, group]);
+                }
+                done => commits += u64::from(done?.number.is_some()),
+            }
+        }
+        let took = System.now().duration_since(began).unsigned_abs();
+        let (_, written) = self.store.take();
+        let more = resident("VmHWM:").zip(before).map(|(peak, before)| peak - before);
+        let memory = more.map(|more| more.saturating_sub(written));
+        Ok(Scattered { files, commits, took, memory })
+    }
+}
+
+/// What the system says of this process's memory, in bytes.
+fn resident(what: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let mut sizes = std::env::args().skip(1).map(|n| n.parse()).collect::<Result<Vec<u64>, _>>()?;
@@ -249,7 +293,8 @@ async fn main() -> Result<(), Failure> {
     println!("|---:|---:|---:|---:|---:|---:|---:|---:|");
     let world = World::new()?;
     let (mut there, mut first) = (0, None);
-    for size in sizes {
+    let mut scattered = Vec::new();
+    for (epoch, size) in (1..).zip(sizes) {
         let mut group = Duration::ZERO;
         while there < size {
             // The first thousand in small commits: from then on the metadata lists as many snapshots as it ever will.
@@ -282,6 +327,17 @@ async fn main() -> Result<(), Failure> {
             count("s3:PutObject"),
             group.as_secs_f64() * 1000.0
         );
+        scattered.push((size, world.scatter(size, epoch).await?));
+    }
+    println!();
+    println!(
+        "| files in the table | files staged again, one of each page | commits | ms a file | memory, MB |"
+    );
+    println!("|---:|---:|---:|---:|---:|");
+    for (size, Scattered { files, commits, took, memory }) in scattered {
+        let ms = took.as_secs_f64() * 1000.0 / files as f64;
+        let memory = memory.map(|bytes| format!("{:.0}", bytes as f64 / 1e6)).unwrap_or_default();
+        println!("| {size} | {files} | {commits} | {ms:.1} | {memory} |");
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ use crate::budget::{Month, Standing};
 use crate::changes::Change;
 use crate::contracts::{ContractError, current_contract};
 use crate::iceberg::FormatError;
+use crate::iceberg::manifest::DataFile;
 use crate::invariants::{self, Invariant, Violation};
 use crate::ledger::Record;
 use crate::plan::{Incoming, NoPlan, Older, Plan, Policy, plan};
@@ -34,6 +35,10 @@ use crate::write::NewTree;
 
 /// Requests under way at once for one commit.
 pub(crate) const AT_ONCE: usize = 16;
+
+/// How much one commit of several messages reads of the table's pages and adds to them, in bytes (see [`CommitError::Wide`]).
+/// In memory it takes about six times that, and promote has half a gigabyte.
+const WIDEST: u64 = 24 << 20;
 
 /// How long an attempt may take to write its tree: what is older and was never swapped in may be collected a day later. A
 /// machine that sleeps in between wakes to a lost race.
@@ -83,6 +88,9 @@ pub enum CommitError {
     Format(#[from] FormatError),
     #[error("the dataset's contract cannot be read: {0}")]
     Contract(String),
+    /// A group that is scattered over the table, or has very many files, is committed in parts: memory would not hold all.
+    #[error("{0} messages are about {1} bytes of the table's pages, more than one commit may be")]
+    Wide(usize, u64),
 }
 
 impl From<ContractError> for CommitError {
@@ -101,7 +109,7 @@ pub enum Remedy {
     Return,
     /// The messages that ask for this proposal fail, the others are tried again without them.
     Without(RawId, Order),
-    /// Some message of the group is to blame: try halves.
+    /// Some message of the group is to blame, or their number: try halves.
     Bisect,
 }
 
@@ -110,7 +118,7 @@ impl CommitError {
     pub fn remedy(&self) -> Remedy {
         match self {
             Self::Poison { raw_id, order, .. } => Remedy::Without(raw_id.clone(), *order),
-            Self::Violation(_) | Self::Format(_) => Remedy::Bisect,
+            Self::Violation(_) | Self::Format(_) | Self::Wide(..) => Remedy::Bisect,
             // The table or the store is to blame, not a message.
             Self::Store(_) | Self::Contended(_) | Self::Corrupt(_) | Self::Contract(_) => {
                 Remedy::Return
@@ -123,6 +131,8 @@ impl CommitError {
 #[derive(Default)]
 struct Known {
     proposals: BTreeMap<(RawId, Order), Proposal>,
+    /// What manifests take to describe their files.
+    bytes: u64,
     /// New data files that were seen to exist.
     seen: BTreeSet<String>,
 }
@@ -142,13 +152,15 @@ pub async fn commit(
 pub struct Options<'a> {
     /// Records or files that a page holds: small pages let a test have a deep table of few files.
     pub page_weight: usize,
+    /// Bytes of pages that a commit of several messages may be about.
+    pub widest: u64,
     /// What the snapshot's summary says of its cost.
     pub bill: Option<Bill<'a>>,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { page_weight: PAGE_WEIGHT, bill: None }
+        Self { page_weight: PAGE_WEIGHT, widest: WIDEST, bill: None }
     }
 }
 
@@ -193,10 +205,15 @@ async fn attempt(
     options: Options<'_>,
     known: &mut Known,
 ) -> Result<Option<Report>, CommitError> {
-    let Options { page_weight, bill } = options;
+    let Options { page_weight, widest, bill } = options;
     let mut view = View::open(store, dataset).await?;
     let mut pages = view.root.pages_for(wanted.iter().map(|w| &w.raw_id));
     pages.extend(view.root.small_beside(&pages, page_weight));
+    let may_hold = |bytes: u64| match wanted.len() {
+        2.. if bytes > widest => Err(CommitError::Wide(wanted.len(), bytes)),
+        _ => Ok(()),
+    };
+    may_hold(view.bytes_of(&pages))?;
     view.load(store, dataset, pages).await?;
     let known_as = |w: &Wanted| view.ledger.records.get(&w.raw_id);
     let is_news = |w: &&Wanted| known_as(w).is_none_or(|record| record.rank() < w.order);
@@ -211,9 +228,13 @@ async fn attempt(
         return Ok(Some(report(&view, &Plan::nothing(&view), wanted, None)));
     }
     let versions = list_versions(store, dataset, &news).await?;
-    let pages = view.root.pages_for(versions.values().flatten());
+    let mut pages = view.root.pages_for(versions.values().flatten());
+    pages.extend(&view.loaded);
+    let bytes = view.bytes_of(&pages);
+    may_hold(bytes)?;
     view.load(store, dataset, pages).await?;
-    let proposals = read_proposals(store, dataset, &news, known).await?;
+    let proposals =
+        read_proposals(store, dataset, &news, known, |new| may_hold(bytes + new)).await?;
     let unread = proposals.iter().filter(|(w, p)| p.is_held() && !decisions.contains_key(w));
     let unread = unread.map(|(w, _)| *w).collect();
     decisions.extend(read_decisions(store, dataset, unread).await?);
@@ -408,13 +429,14 @@ async fn read_proposals<'a>(
     dataset: &Dataset,
     news: &BTreeSet<&'a Wanted>,
     known: &mut Known,
+    may_hold: impl Fn(u64) -> Result<(), CommitError>,
 ) -> Result<Vec<(&'a Wanted, Proposal)>, CommitError> {
     let missing: Vec<&Wanted> = news
         .iter()
         .filter(|w| !known.proposals.contains_key(&(w.raw_id.clone(), w.order)))
         .copied()
         .collect();
-    let read: Vec<Proposal> = futures::stream::iter(missing)
+    let mut read = futures::stream::iter(missing)
         .map(|w| async move {
             let proposal = read_proposal(store, dataset, &w.raw_id, w.order).await?;
             let same = proposal.raw_id == w.raw_id
@@ -427,10 +449,12 @@ async fn read_proposals<'a>(
                 Err(poison(&w.raw_id, w.order, "the proposal is of another raw object"))
             }
         })
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await?;
-    known.proposals.extend(read.into_iter().map(|p| ((p.raw_id.clone(), p.order), p)));
+        .buffer_unordered(AT_ONCE);
+    while let Some(proposal) = read.try_next().await? {
+        known.bytes += proposal.files.iter().map(DataFile::described_in).sum::<u64>();
+        may_hold(known.bytes)?;
+        known.proposals.insert((proposal.raw_id.clone(), proposal.order), proposal);
+    }
     let proposal = |w: &Wanted| known.proposals.get(&(w.raw_id.clone(), w.order)).cloned();
     Ok(news.iter().filter_map(|w| Some((*w, proposal(w)?))).collect())
 }

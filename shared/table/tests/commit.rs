@@ -19,7 +19,7 @@ use sluicegate_contract::Outcome;
 use sluicegate_lake::memory::Fault;
 use sluicegate_lake::{Dataset, RawId, Store};
 use sluicegate_table::changes::{Change, RestatedBy};
-use sluicegate_table::commit::{CommitError, Remedy, Wanted};
+use sluicegate_table::commit::{CommitError, Options, Remedy, Wanted, commit_with};
 use sluicegate_table::held::{self, DecideError, Request};
 use sluicegate_table::invariants::Invariant;
 use sluicegate_table::{Decision, Ruling, State};
@@ -483,6 +483,41 @@ async fn rivals_over_a_decision_publish_once() {
     assert_eq!((world.rows().await, world.record(&new).await.state), (2, State::Published));
     let record = world.record(&again).await;
     assert_eq!((record.order, record.state), (again.order, State::Held));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_too_wide_is_refused_until_it_is_halved() {
+    let world = World::new("replace").await;
+    let mut group = Vec::new();
+    for i in 0..8 {
+        let source: &'static str = format!("{i}.csv").leak();
+        group.push(world.stage(Staged { source, landed: i, ..PLAIN }).await);
+    }
+    let options = |widest| Options { page_weight: 2, widest, ..Options::default() };
+    let commit = async |group: &[Wanted], widest| {
+        commit_with(&world.store, &world.ambient, &world.dataset, group, options(widest)).await
+    };
+    // By what is to be added: eight files are described in some eight hundred bytes.
+    let error = commit(&group, 500).await.unwrap_err();
+    assert!(matches!(error, CommitError::Wide(8, 500..)), "{error}");
+    assert_eq!((error.remedy(), world.view().await.number()), (Remedy::Bisect, 0));
+    assert_eq!(commit(&group, 1000).await.unwrap().number, Some(1));
+    // By the pages that are there: four of them, of two records and a manifest of kilobytes.
+    for (i, wanted) in (0..).zip(&mut group) {
+        let source: &'static str = format!("{i}.csv").leak();
+        *wanted = world.stage(Staged { source, landed: i, epoch: 1, ..PLAIN }).await;
+    }
+    let whole = commit(&group, 8000).await.unwrap_err();
+    assert!(matches!(whole, CommitError::Wide(8, 8000..)), "{whole}");
+    let half = commit(&group[..4], 8000).await.unwrap_err();
+    assert!(matches!(half, CommitError::Wide(4, 8000..)), "{half}");
+    // One that needs more than is allowed is committed all the same: it cannot be halved.
+    assert_eq!(commit(&group[..1], 1).await.unwrap().number, Some(2));
+    // A newer version touches the page of the older one, which is known only once versions are listed.
+    let newer = world.stage(Staged { source: "0.csv", landed: 20, ..PLAIN }).await;
+    let other = world.stage(Staged { source: "9.csv", landed: 21, ..PLAIN }).await;
+    let error = commit(&[newer, other], 8000).await.unwrap_err();
+    assert!(matches!(error, CommitError::Wide(2, 8000..)), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -59,6 +59,15 @@ impl DataFile {
             split_offsets: Vec::new(),
         }
     }
+
+    /// About how many bytes a manifest takes to describe it.
+    pub(crate) fn described_in(&self) -> u64 {
+        let counts = [&self.column_sizes, &self.value_counts, &self.null_counts, &self.nan_counts];
+        let bounds = [&self.lower_bounds, &self.upper_bounds];
+        let counts: usize = counts.iter().map(|of| of.len()).sum();
+        let bounds: usize = bounds.iter().map(|of| of.len()).sum();
+        100 + 3 * counts as u64 + 12 * bounds as u64
+    }
 }
 
 /// A value that no value of the column is below (or above), in Iceberg's single-value serialisation; base64 in JSON.
