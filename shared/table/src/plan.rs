@@ -84,8 +84,32 @@ pub fn plan(
         ever.extend(late.iter().cloned());
         withheld = late;
     }
-    // It goes back and forth: a version is late only by what is published while it is not itself. Such a one is held.
-    attempt(view, incoming, versions, older, policy, now, &ever).map(|(plan, _)| plan)
+    // It goes back and forth: a version is late only by what is published while it is not itself. Such a one is held. What
+    // only went along, and is not late beside it, is published; each is let go once, so this ends.
+    let (mut withheld, mut let_go) = (ever, BTreeSet::new());
+    loop {
+        let (plan, late) = attempt(view, incoming, versions, older, policy, now, &withheld)?;
+        let instead: BTreeSet<&Source> = plan
+            .ledger
+            .records
+            .values()
+            .filter(|r| r.state == State::Published)
+            .map(|r| &r.source)
+            .collect();
+        let is_free = |id: &&RawId| {
+            let record = plan.ledger.records.get(*id);
+            !late.contains(*id)
+                && !let_go.contains(*id)
+                && record.is_some_and(|r| !instead.contains(&r.source))
+        };
+        let free: BTreeSet<RawId> = withheld.iter().filter(is_free).cloned().collect();
+        let next = withheld.difference(&free).chain(&late).cloned().collect();
+        if next == withheld {
+            return Ok(plan);
+        }
+        let_go.extend(free);
+        withheld = next;
+    }
 }
 
 /// How often a plan is made anew because something proved late.

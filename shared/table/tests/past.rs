@@ -235,6 +235,31 @@ async fn an_older_version_is_published_while_the_newer_one_waits_as_late() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_late_only_beside_what_proves_late_itself_is_published() {
+    let world = World::with(json!({"lateness": {"late": "hold"}})).await;
+    let stage =
+        async |source, landed, day| world.stage(Staged { source, landed, day, ..PLAIN }).await;
+    // While the new version is published its older one is not: then the fifth is the first day, and both that come last
+    // are late. While they are held the tenth is the first day, and both are backfills.
+    let old = stage("a.csv", 1, 10).await;
+    let fifth = stage("5.csv", 2, 5).await;
+    let tenth = stage("10.csv", 3, 10).await;
+    let new = stage("a.csv", 4, 5).await;
+    let beside = stage("b.csv", 5, 5).await;
+    let all = [&old, &fifth, &tenth, &new, &beside].map(Wanted::clone);
+    world.commit(&all).await.unwrap();
+    let record = async |wanted| {
+        let record = world.record(wanted).await;
+        (record.state, record.late, record.backfill)
+    };
+    assert_eq!(record(&new).await, (State::Held, None, true));
+    assert_eq!(record(&old).await, (State::Published, Some(vec![]), false));
+    for backfill in [&fifth, &beside] {
+        assert_eq!(record(backfill).await, (State::Published, Some(vec![]), true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_older_than_the_first_day_is_a_backfill_and_never_late() {
     let world = World::with(json!({"lateness": {"late": "hold"}})).await;
     world.one(Staged { source: "20.csv", day: 20, ..PLAIN }).await;

@@ -259,6 +259,8 @@ impl Auditor {
         let none = BTreeMap::new();
         let known = last.map_or(&none, |last| &last.ledger.records);
         let was_decided = |r: &Record| known.get(&r.raw_id).is_some_and(|k| k.late.is_some());
+        let was_published =
+            |r: &Record| known.get(&r.raw_id).is_some_and(|k| k.published_at.is_some());
         let is_known = |r: &Record| {
             known
                 .values()
@@ -280,7 +282,8 @@ impl Auditor {
             let before = |other: &&Record| {
                 counts(other)
                     && if released {
-                        was_decided(other)
+                        // Of what is released together nothing came first.
+                        was_published(other)
                     } else {
                         other.raw_id.landed_at() < record.raw_id.landed_at()
                     }
