@@ -42,7 +42,7 @@ struct Sheet {
     /// What promote took for all snapshots that it billed, which is in no other figure.
     publishing: Option<u64>,
     storage: Storage,
-    /// What the ledger took in this month, beside what the contract allows.
+    /// What stagings and their publishing took this month, beside what the contract allows.
     month: Standing,
 }
 

@@ -83,8 +83,8 @@ pub(crate) struct Select {
     /// Staged by an older engine than this
     #[arg(long)]
     engine_below: Option<u32>,
-    /// Raw objects that are staged again at the same time, as the stack is set
-    #[arg(long, env = "SLUICEGATE_REPLAY_CONCURRENCY", default_value_t = 2)]
+    /// Raw objects that are staged again at the same time: by the stack's `Scale` 2 (small), 5 (medium) or 50 (large)
+    #[arg(long, env = "SLUICEGATE_REPLAY_CONCURRENCY", default_value_t = 5)]
     concurrency: u32,
     /// Print JSON
     #[arg(long)]

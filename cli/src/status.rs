@@ -96,7 +96,7 @@ struct Summary {
     oldest_pending: Option<Timestamp>,
     /// What all stagings that the ledger knows of cost.
     cost_nano_usd: u64,
-    /// What the ledger took in this month, beside what the contract allows.
+    /// What stagings and their publishing took this month, beside what the contract allows.
     month: Standing,
 }
 

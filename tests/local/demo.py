@@ -141,6 +141,19 @@ def report(pipeline: Pipeline, status: Status, uploads: list[Upload], read: dict
     print(f"  {'together':<34}{'':>12} {'$' + format(sum(item.usd or 0 for item in bill), '.6f'):>14}\n")
 
 
+def look_around(pipeline: Pipeline) -> str:
+    """What to paste to have the command line ask this very stack."""
+    told = {**pipeline.environment, "SLUICEGATE_STACK": pipeline.stack.name, "SLUICEGATE_REPLAY_QUEUE_URL": pipeline.queue_url("replay")}
+    exports = [f"export {name}={value}" for name, value in told.items()]
+    asks = (
+        f"status {example.DATASET}",
+        f"why s3://{pipeline.stack.inbox_bucket_name}/{example.DATASET}/2013-01-20.csv",
+        f"snapshot list {example.DATASET}",
+        f"replay plan {example.DATASET} --landed-from 2013-01-01",
+    )
+    return "\n".join([*exports, *(f"{pipeline.sluicegate} {ask}" for ask in asks)])
+
+
 def demo() -> int:
     stays = sys.stdout.isatty() and sys.stdin.isatty() and os.environ.get("SLUICEGATE_DEMO_ONCE") != "1"
     built = build()
@@ -162,6 +175,8 @@ def demo() -> int:
         if not wrong:
             say("All is as expected")
         if stays:
+            say("Look around, in another terminal\n")
+            print(look_around(pipeline), "\n", flush=True)
             say("Still running; Ctrl-C ends it and everything it started")
             # Polars took Ctrl-C for its own queries, and does not give it back.
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -196,10 +196,10 @@ class Pipeline:
             raise Trouble(f"sluicegate status {dataset} exited {done.returncode}: {done.stderr.strip()}")
         return Status.parse(json.loads(done.stdout))
 
-    def command(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
-        """Runs `sluicegate` as somebody with the rights to both buckets does; what it exits with is the caller's."""
-        environment = {
-            "PATH": os.environ.get("PATH", ""),
+    @property
+    def environment(self) -> dict[str, str]:
+        """What `sluicegate` wants to be told by somebody with the rights to both buckets."""
+        return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": KEY_ID,
             "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -207,8 +207,11 @@ class Pipeline:
             "SLUICEGATE_LAKE_BUCKET": self.stack.lake_bucket_name,
             "SLUICEGATE_INBOX_BUCKET": self.stack.inbox_bucket_name,
             "SLUICEGATE_PROMOTE_QUEUE_URL": self.queue_url("promote"),
-            "USER": "ann",
         }
+
+    def command(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
+        """Runs `sluicegate` as such a person does; what it exits with is the caller's."""
+        environment = {**self.environment, "PATH": os.environ.get("PATH", ""), "USER": "ann"}
         command = [str(self.sluicegate), *arguments]
         return subprocess.run(command, env=environment, stdin=stdin, capture_output=True, text=True, timeout=120)
 

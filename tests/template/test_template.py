@@ -520,7 +520,7 @@ def failures_and_delays_raise_an_alarm(t):
         for name in stack.of_type("AWS::CloudWatch::Alarm"):
             p = stack[name]
             assert p.get("AlarmActions", []) == ([topic] if topic else []), name
-            if name in ("CatalogAlarm", "BudgetAlarm"):
+            if p["Namespace"] == "Sluicegate":
                 continue
             assert (p["Namespace"], p["ComparisonOperator"]) == ("AWS/SQS", "GreaterThanThreshold"), name
             watched[p["MetricName"], p["Dimensions"][0]["Value"]] = p["Threshold"]
@@ -552,6 +552,26 @@ def a_catalog_is_told_by_promote_alone_and_only_where_there_is_one(t):
     assert t["Resources"]["CatalogAlarm"]["Condition"] == "HasCatalog"
     assert (alarm["Namespace"], alarm["MetricName"], alarm["Threshold"]) == ("Sluicegate", "CatalogFailures", 0)
     assert alarm["Dimensions"] == [{"Name": "Function", "Value": "promote"}]
+
+
+@check
+def what_waits_for_a_person_raises_an_alarm(t):
+    for name, metric, function in (
+        ("HeldAlarm", "FilesHeld", "promote"),
+        ("RejectedAlarm", "FilesRejected", "promote"),
+        ("ContractRefusedAlarm", "ContractsRefused", "land"),
+        ("InvariantAlarm", "InvariantViolations", "promote"),
+    ):
+        alarm = Stack(t)[name]
+        assert (alarm["Namespace"], alarm["MetricName"], alarm["Threshold"]) == ("Sluicegate", metric, 0), name
+        assert (alarm["Dimensions"], alarm["Statistic"]) == ([{"Name": "Function", "Value": function}], "Sum"), name
+        assert (alarm["ComparisonOperator"], alarm["TreatMissingData"]) == ("GreaterThanThreshold", "notBreaching"), name
+
+
+@check
+def what_keeps_raw_outlives_the_stack(t):
+    policy = t["Resources"]["LakeBucketPolicy"]
+    assert policy["DeletionPolicy"] == policy["UpdateReplacePolicy"] == "Retain"
 
 
 @check
@@ -728,6 +748,10 @@ MUTATIONS = [
     (a_catalog_is_told_by_promote_alone_and_only_where_there_is_one, grant("Stage", "glue:GetTable", f"{GLUE}:catalog")),
     (a_catalog_is_told_by_promote_alone_and_only_where_there_is_one, change("Conditions/HasCatalog", {"Fn::Equals": ["a", "b"]})),
     (a_catalog_is_told_by_promote_alone_and_only_where_there_is_one, change("Resources/CatalogAlarm/Properties/Namespace", "AWS/SQS")),
+    (what_waits_for_a_person_raises_an_alarm, remove("Resources/HeldAlarm")),
+    (what_waits_for_a_person_raises_an_alarm, change("Resources/ContractRefusedAlarm/Properties/MetricName", "ContractsLanded")),
+    (what_waits_for_a_person_raises_an_alarm, change("Resources/InvariantAlarm/Properties/Threshold", 1)),
+    (what_keeps_raw_outlives_the_stack, remove("Resources/LakeBucketPolicy/DeletionPolicy")),
     (a_dataset_over_its_budget_raises_an_alarm, remove("Resources/BudgetAlarm")),
     (a_dataset_over_its_budget_raises_an_alarm, change("Resources/BudgetAlarm/Properties/Threshold", 1)),
     (outputs_name_everything, remove("Outputs/StageDlqUrl")),

@@ -25,8 +25,8 @@ use sluicegate_lake::{Ambient, Dataset, Queue, RawId, Source, Store, StoreError,
 use sluicegate_runtime::{
     HandlerError, Reason, ReplayRequest, RunMessage, StageMessage, Summary, each, outgoing,
 };
-use sluicegate_table::budget;
 use sluicegate_table::replay::{self, Plan, Progress, REST, ReplayError, RunState, Selection};
+use sluicegate_table::{budget, number_of};
 
 /// Steps in a row that move nothing, before a plan stalls. Below the sixteen at which Lambda takes a function that sends
 /// messages to itself for a loop.
@@ -185,8 +185,8 @@ impl Replay {
             hint => hint?.1,
         };
         let text = String::from_utf8_lossy(&hint);
-        let number = text.split('-').next().and_then(|n| n.parse().ok());
-        number.ok_or_else(|| HandlerError::new(format!("{key} holds no snapshot's name: {text}")))
+        number_of(&text)
+            .ok_or_else(|| HandlerError::new(format!("{key} holds no snapshot's name: {text}")))
     }
 }
 

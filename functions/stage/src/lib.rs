@@ -6,9 +6,10 @@
 //! carry the attempt's id and are named by no proposal but their own. What is held or rejected has a report for people, and what
 //! is held a table over its files for engines; both are there before the proposal is.
 //!
-//! Neither memory nor local files grow with the object: bytes stream from the store through a bounded channel into the
-//! audit, which runs on a thread of its own and writes Parquet to local files; what is full is uploaded meanwhile, the
-//! rest when the verdict is known. Small objects share an invocation, as long as there is time for another.
+//! Memory does not grow with the object, and what local files take has a bound: bytes stream from the store through a
+//! bounded channel into the audit, which runs on a thread of its own and writes Parquet to local files; what is full is
+//! uploaded meanwhile, the rest when the verdict is known. Of a Parquet object, which is read from its end, there is a
+//! local copy. Small objects share an invocation, as long as there is time for another.
 
 mod encoding;
 mod file;

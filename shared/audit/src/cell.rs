@@ -81,11 +81,15 @@ pub(crate) fn number(bytes: &[u8]) -> Option<f64> {
     text.parse().ok().filter(|n: &f64| n.is_finite())
 }
 
+/// The powers of ten that are doubles.
+pub(crate) const POWERS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
+    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
+];
+
 /// A number of so few digits that they and the power of ten are doubles themselves: their quotient is the nearest one
 /// (Clinger, "How to Read Floating Point Numbers Accurately", the fast path). `None` says nothing.
 fn short(bytes: &[u8]) -> Option<f64> {
-    const POWERS: [f64; 16] =
-        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
     let (negative, digits) = match bytes.split_first()? {
         (b'-', rest) => (true, rest),
         _ => (false, bytes),

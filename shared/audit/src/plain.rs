@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use crate::cell::POWERS;
 use crate::decode::Cell;
 use crate::jsonl::{Shape, Slot};
 
@@ -101,8 +102,6 @@ fn value<'de>(text: &'de str, from: usize, slot: &Slot<'_>) -> Option<(Cell<'de>
 
 /// A number of at most fifteen digits and no exponent, which is the very double that it says.
 fn number<'de>(bytes: &[u8], from: usize) -> Option<(Cell<'de>, usize)> {
-    const POWERS: [f64; 16] =
-        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
     let negative = bytes.get(from) == Some(&b'-');
     let start = from + usize::from(negative);
     let mut whole = 0i64;

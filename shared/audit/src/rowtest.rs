@@ -20,6 +20,8 @@ use sluicegate_contract::expr::{Comparison, Expr, Literal, Operator, Value};
 use sluicegate_contract::time::MICROS_PER_DAY;
 use sluicegate_contract::{Contract, Format, Lineage, Num, Pattern, pointer};
 
+use crate::cell::POWERS;
+
 /// Failures of one test that are kept.
 const SAMPLE: usize = 5;
 /// Characters of a value that a failure shows.
@@ -580,10 +582,6 @@ impl Data<'_> {
 
 /// The nearest double of a decimal.
 fn nearest(unscaled: i128, scale: u8) -> f64 {
-    const POWERS: [f64; 23] = [
-        1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
-        1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
-    ];
     // Both are doubles, so that their quotient is rounded once.
     let small = unscaled.unsigned_abs() < 1 << 53;
     match POWERS.get(usize::from(scale)).filter(|_| small) {

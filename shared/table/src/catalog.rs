@@ -12,7 +12,7 @@ use sluicegate_lake::{Ambient, Dataset, Store, StoreError, keys};
 use crate::iceberg::FormatError;
 use crate::iceberg::metadata::TableMetadata;
 use crate::iceberg::schema::{Field, Schema, Type};
-use crate::view::base_of;
+use crate::view::{base_of, number_of};
 
 /// Why the catalog may be behind.
 #[derive(Debug, thiserror::Error)]
@@ -70,15 +70,10 @@ fn is_behind(
 ) -> Result<bool, FollowError> {
     let found = entry.metadata().unwrap_or("no place: it is not an Iceberg table");
     let there = found.strip_prefix(base).and_then(|name| name.strip_suffix(".metadata.json"));
-    match there.and_then(|name| Some((name, number(name)?))) {
-        Some((name, theirs)) => Ok(name != file && Some(theirs) <= number(file)),
+    match there.and_then(|name| Some((name, number_of(name)?))) {
+        Some((name, theirs)) => Ok(name != file && Some(theirs) <= number_of(file)),
         None => Err(FollowError::Foreign { dataset: dataset.clone(), found: found.to_owned() }),
     }
-}
-
-/// The number that a metadata file's name begins with.
-fn number(name: &str) -> Option<u64> {
-    name.split_once('-')?.0.parse().ok()
 }
 
 /// A table as the catalog is to show it. Read anew, which only happens when there is something to write.

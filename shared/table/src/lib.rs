@@ -46,4 +46,4 @@ pub use contracts::{ContractError, current_contract};
 pub use ledger::{Ledger, Record, State};
 pub use mapping::{partition_by, table_schema};
 pub use proposal::{Decision, PartitionBy, Proposal, Receipt, Ruling};
-pub use view::View;
+pub use view::{View, number_of};

@@ -224,6 +224,11 @@ pub(crate) fn file_name(number: i64, attempt: Uuid) -> String {
     format!("{number:05}-{attempt}")
 }
 
+/// The table's number, as the name of a metadata file says it.
+pub fn number_of(file: &str) -> Option<u64> {
+    file.split_once('-')?.0.parse().ok()
+}
+
 /// The start of every metadata path of a table.
 pub(crate) fn base_of(store: &dyn Store, dataset: &Dataset) -> String {
     store.uri(&keys::metadata(dataset, ""))
