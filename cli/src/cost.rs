@@ -106,6 +106,8 @@ impl Sums {
         let cost = &record.receipt.cost_nano_usd;
         if *cost == Cost::default() {
             self.unpriced += 1;
+            self.replaced += record.spent_before;
+            self.together.cost += record.spent_before;
             return;
         }
         self.parts = self.parts.plus(cost);

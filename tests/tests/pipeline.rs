@@ -195,7 +195,7 @@ async fn a_group_that_memory_would_not_hold_is_published_in_parts() {
     assert_eq!(
         world.view("flights").await.number(),
         7,
-        "beside the page that is there each is wide"
+        "the files of two are too many"
     );
 }
 
@@ -209,15 +209,22 @@ async fn parts_that_there_is_no_time_for_go_back_to_the_queue() {
     world.deliver("stage", &staged).await;
     world.promote.widest = 1;
     let mut left = world.queue("promote").drain();
+    // What was put back most often comes first, wherever it lies in the table.
+    let often = left[1].clone();
     for (seconds, expected) in [(29, 2), (29, 1), (31, 0)] {
         let now = world.ambient.now();
         let mut summary = Summary::new("promote", "r");
         summary.timed(now, now + SignedDuration::from_secs(seconds));
-        let answer = world.promote.handle(sqs_event(&left), &mut summary).await.unwrap();
+        let mut event = sqs_event(&left);
+        if left.contains(&often) {
+            event["Records"][1]["attributes"] = json!({"ApproximateReceiveCount": "5"});
+        }
+        let answer = world.promote.handle(event, &mut summary).await.unwrap();
         let failures = answer["batchItemFailures"].as_array().unwrap();
         let index = |f: &Value| f["itemIdentifier"].as_str().unwrap().parse::<usize>().unwrap();
         left = failures.iter().map(|f| left[index(f)].clone()).collect();
         assert_eq!((left.len() as u64, summary.outcomes.put_back), (expected, expected));
+        assert!(!left.contains(&often));
         assert_eq!(world.rows("flights").await, (3 - expected) * 842);
     }
 }

@@ -15,6 +15,7 @@ mod tab;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -33,6 +34,7 @@ use sluicegate_table::catalog::follow;
 use sluicegate_table::commit::{CommitError, Options, Remedy, Report, Wanted, commit_with};
 
 use tab::Tab;
+use tokio::sync::Mutex;
 
 /// What promote works with.
 pub struct Promote {
@@ -44,18 +46,28 @@ pub struct Promote {
     pub meter: Option<Meter>,
     /// Records or files that a page of the table's tree holds.
     pub page_weight: usize,
-    /// Bytes of those pages that commits of several messages may be about, all together that are under way.
+    /// Bytes of those pages that a commit of several messages may be about.
     pub widest: u64,
 }
 
 /// How long a group waits for the catalog, which may not be reachable at all.
 const CATALOG_TIME: Duration = Duration::from_secs(10);
 
-/// Datasets whose groups are committed at once; together they are as wide as one may be.
-const DATASETS: usize = 16;
+/// Datasets whose groups are committed at once. Of those that are about more than a few pages there is one at a time.
+const DATASETS: usize = 8;
 
 /// How long before the end of the invocation no further commit is begun: one takes seconds, and races for the pointer.
 const MARGIN: Duration = Duration::from_secs(30);
+
+/// What the groups of an invocation have in common.
+struct Shared {
+    /// How often each message was received.
+    tries: BTreeMap<Wanted, u32>,
+    until: Option<Timestamp>,
+    large: Mutex<()>,
+    /// Whether anything is done: an invocation that begins late does something all the same.
+    is_begun: AtomicBool,
+}
 
 /// What became of one dataset's group.
 #[derive(Default)]
@@ -78,9 +90,12 @@ impl Promote {
     pub async fn handle(&self, event: Value, summary: &mut Summary) -> Result<Value, HandlerError> {
         let mut response = BatchResponse::default();
         let mut ids: BTreeMap<Dataset, BTreeMap<Wanted, Vec<String>>> = BTreeMap::new();
-        for Envelope { id, message, .. } in envelopes(event, &mut response, summary)? {
+        let mut tries: BTreeMap<Wanted, u32> = BTreeMap::new();
+        for Envelope { id, message, receives } in envelopes(event, &mut response, summary)? {
             let PromoteMessage { dataset, source, raw_id, order, .. } = message;
             let wanted = Wanted { source, raw_id, order };
+            let most = tries.entry(wanted.clone()).or_default();
+            *most = receives.max(*most);
             ids.entry(dataset).or_default().entry(wanted).or_default().push(id);
         }
         let metered = self
@@ -89,14 +104,15 @@ impl Promote {
             .map(|meter| (meter, meter.begin(self.ambient.now(), summary.init_ms())));
         let all = ids.values().map(BTreeMap::len).sum();
         let until = summary.deadline().map(|at| at - MARGIN);
+        let shared =
+            &Shared { tries, until, large: Mutex::new(()), is_begun: AtomicBool::new(false) };
         let groups = ids.iter().map(|(dataset, wanted)| {
             let share = (wanted.len(), all);
-            let widest = self.widest / ids.len().clamp(1, DATASETS) as u64;
             let tab =
                 metered.as_ref().map(|(meter, run)| Tab::open(meter, run, &*self.ambient, share));
             async move {
                 let wanted = wanted.keys().cloned().collect();
-                (dataset, self.promote(dataset, wanted, widest, until, tab).await)
+                (dataset, self.promote(dataset, wanted, shared, tab).await)
             }
         });
         let outcomes: Vec<_> =
@@ -130,8 +146,7 @@ impl Promote {
         &self,
         dataset: &Dataset,
         mut group: Vec<Wanted>,
-        widest: u64,
-        until: Option<Timestamp>,
+        shared: &Shared,
         tab: Option<Tab<'_>>,
     ) -> Outcome {
         let due = |puts| tab.as_ref().map_or(0, |tab| tab.due(puts));
@@ -144,13 +159,15 @@ impl Promote {
             if group.is_empty() {
                 continue;
             }
-            let is_first = outcome.reports.is_empty() && outcome.failed.is_empty();
-            if !is_first && until.is_some_and(|until| self.ambient.now() >= until) {
+            let is_late = shared.until.is_some_and(|until| self.ambient.now() >= until);
+            if is_late && shared.is_begun.load(Ordering::Relaxed) {
                 outcome.left.extend(group);
                 continue;
             }
             let (lake, ambient) = (&*self.lake, &*self.ambient);
-            let options = Options { page_weight: self.page_weight, widest, bill };
+            let Self { page_weight, widest, .. } = *self;
+            let (large, until) = (Some(&shared.large), shared.until);
+            let options = Options { page_weight, widest, large, until, bill };
             let committed = commit_with(lake, ambient, dataset, &group, options).await;
             let error = match committed {
                 Ok(report) => {
@@ -158,6 +175,7 @@ impl Promote {
                         tab.pay();
                     }
                     outcome.reports.push(report);
+                    shared.is_begun.store(true, Ordering::Relaxed);
                     continue;
                 }
                 Err(error) => error,
@@ -171,12 +189,17 @@ impl Promote {
             };
             if blamed.is_empty() && rest.len() > 1 {
                 // Too many at once, or one of them is to blame and it is not known which: halves, until it fits or is alone.
+                // What was put back most often comes first: else the same ones would be out of time again and again.
                 let half = rest.split_off(rest.len() / 2);
-                groups.extend([half, rest]);
-            } else if blamed.is_empty() {
-                outcome.failed.push((rest, error));
+                let tries =
+                    |group: &[Wanted]| group.iter().filter_map(|w| shared.tries.get(w)).max();
+                let mut halves = [half, rest];
+                halves.sort_by(|a, b| tries(a).cmp(&tries(b)));
+                groups.extend(halves);
             } else {
-                outcome.failed.push((blamed, error));
+                shared.is_begun.store(true, Ordering::Relaxed);
+                let failed = if blamed.is_empty() { std::mem::take(&mut rest) } else { blamed };
+                outcome.failed.push((failed, error));
                 groups.push(rest);
             }
         }

@@ -16,6 +16,10 @@ const BOUND_CHARS: usize = 16;
 /// (`write.metadata.metrics.max-inferred-column-defaults`): what a manifest weighs has a bound, however wide a contract is.
 const METRICS: usize = 100;
 
+/// Bytes that an object's files may take to be described, before the columns of further ones go without: it may lie in ten
+/// thousand partitions, and whoever promotes it has all of them in memory.
+const DESCRIBED: u64 = 4 << 20;
+
 /// The least and the greatest value of a column.
 #[derive(Clone, Debug, PartialEq)]
 enum Range {
@@ -71,6 +75,15 @@ pub(crate) fn describe(metadata: &ParquetMetaData, partition: Option<i32>, bytes
         file.upper_bounds.extend(upper.map(|upper| (id, upper)));
     }
     file
+}
+
+/// A file as it is described after others of its object that took so many bytes.
+pub(crate) fn within(file: DataFile, described: u64) -> DataFile {
+    if described < DESCRIBED {
+        return file;
+    }
+    let DataFile { path, partition, rows, bytes, split_offsets, .. } = file;
+    DataFile { split_offsets, ..DataFile::new(path, partition, rows, bytes) }
 }
 
 /// The bound of a column whose rows all have the value of its first.
@@ -213,6 +226,11 @@ mod tests {
         let (narrow, wide) = (of(100), of(300));
         assert_eq!(narrow.value_counts, (1..=100).map(|id| (id, 2)).collect());
         assert_eq!(narrow.lower_bounds[&100], Bound::from_long(7));
+        assert_eq!(within(wide.clone(), 0), wide);
+        let bare = within(wide.clone(), DESCRIBED);
+        let offsets = wide.split_offsets.clone();
+        assert_eq!(bare, DataFile { split_offsets: offsets, ..DataFile::new("", None, 2, 9) });
+        assert!(bare.described_in() * 10 < wide.described_in());
         assert_eq!(wide, DataFile { column_sizes: wide.column_sizes.clone(), ..narrow });
         assert_eq!(
             wide.column_sizes.keys().copied().collect::<Vec<_>>(),

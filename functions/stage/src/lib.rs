@@ -214,7 +214,7 @@ impl Stage {
                 format!("AUD-1: {} of {} bytes of {key} were read", coverage.bytes, meta.size);
             return Err(HandlerError::new(reason));
         }
-        let Uploaded { files, quarantine } = if outcome == Outcome::Reject {
+        let Uploaded { files, quarantine, .. } = if outcome == Outcome::Reject {
             // What was uploaded on the way is named by nobody, and collected.
             Uploaded::default()
         } else {
@@ -402,6 +402,8 @@ struct Uploaded {
     files: Vec<DataFile>,
     /// Keys.
     quarantine: Vec<String>,
+    /// What manifests take to describe the files, in bytes.
+    described: u64,
 }
 
 impl Uploads<'_> {
@@ -414,6 +416,8 @@ impl Uploads<'_> {
                 let key = keys::data_file(self.dataset, &partition, self.raw_id, attempt, n);
                 self.writer.create(&key, Body::File(path.clone())).await?;
                 remove(&path);
+                let file = file::within(file, self.done.described);
+                self.done.described += file.described_in();
                 self.done.files.push(DataFile { path: lake.uri(&key), ..file });
             }
             Closed::Quarantine(part) => {

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::StreamExt;
 use jiff::Timestamp;
 use lambda_runtime::{Diagnostic, LambdaEvent, service_fn};
 use serde_json::Value;
@@ -126,15 +127,20 @@ pub async fn serve<H>(
     .await
 }
 
+/// Requests under way at once.
+const AT_ONCE: usize = 16;
+
 /// Has failed messages come again sooner than their visibility time-out.
 async fn release(cloud: &Cloud, failed: Vec<Receipt>) {
-    for receipt in failed {
-        let Some(queue) = cloud.clients.queue_of_arn(&receipt.queue_arn) else { continue };
+    // A batch may be a thousand, and the invocation near its end.
+    let release = |receipt: Receipt| async move {
+        let Some(queue) = cloud.clients.queue_of_arn(&receipt.queue_arn) else { return };
         if let Err(error) = queue.release(&receipt.receipt, receipt.delay()).await {
             // It comes again all the same, only later.
             tracing::warn!(%error, "a failed message was not released");
         }
-    }
+    };
+    futures::stream::iter(failed).for_each_concurrent(AT_ONCE, release).await;
 }
 
 /// Warnings and errors as JSON lines beside the summary; more with RUST_LOG.

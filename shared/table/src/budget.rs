@@ -53,9 +53,15 @@ impl Month {
     }
 
     /// The month of a commit. One that spends nothing begins none: a rollback may be by a person whose clock is ahead.
-    pub(crate) fn of_commit(view: &View, after: &Ledger, now: Timestamp) -> Self {
+    pub(crate) fn of_commit(
+        view: &View,
+        after: &Ledger,
+        billed: u64,
+        epochs: &[u64],
+        now: Timestamp,
+    ) -> Self {
         let at = Self::at(view, now);
-        let next = at.plus(&view.ledger, after);
+        let next = at.plus(&view.ledger, after).billed(billed, epochs);
         if next == at { Self::last(view).unwrap_or(next) } else { next }
     }
 
@@ -87,7 +93,7 @@ impl Month {
 
     /// With what publishing took, by how many of the raw objects were fresh.
     #[must_use]
-    pub(crate) fn billed(mut self, billed: u64, epochs: &[u64]) -> Self {
+    fn billed(mut self, billed: u64, epochs: &[u64]) -> Self {
         let all = epochs.len().max(1) as u128;
         let fresh = epochs.iter().filter(|epoch| **epoch == 0).count() as u128;
         let fresh = u64::try_from(u128::from(billed) * fresh / all).unwrap_or(billed);

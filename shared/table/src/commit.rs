@@ -18,13 +18,13 @@ use sluicegate_lake::cas::{Backoff, Swap, Writer};
 use sluicegate_lake::{
     Ambient, Dataset, Expected, Order, RawId, Source, Store, StoreError, keys, list_all,
 };
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::bill::Bill;
 use crate::budget::{Month, Standing};
 use crate::changes::Change;
 use crate::contracts::{ContractError, current_contract};
 use crate::iceberg::FormatError;
-use crate::iceberg::manifest::DataFile;
 use crate::invariants::{self, Invariant, Violation};
 use crate::ledger::Record;
 use crate::plan::{Incoming, NoPlan, Older, Plan, Policy, plan};
@@ -36,9 +36,12 @@ use crate::write::NewTree;
 /// Requests under way at once for one commit.
 pub(crate) const AT_ONCE: usize = 16;
 
-/// How much one commit of several messages reads of the table's pages and adds to them, in bytes (see [`CommitError::Wide`]).
-/// In memory it takes about six times that, and promote has half a gigabyte.
+/// How much of the table's pages one commit of several messages reads, and how much it adds to them, in bytes (see
+/// [`CommitError::Wide`]). In memory it takes about six times that, and promote has half a gigabyte.
 const WIDEST: u64 = 24 << 20;
+
+/// Commits that read less go on beside each other.
+const SMALL: u64 = 4 << 20;
 
 /// How long an attempt may take to write its tree: what is older and was never swapped in may be collected a day later. A
 /// machine that sleeps in between wakes to a lost race.
@@ -154,13 +157,55 @@ pub struct Options<'a> {
     pub page_weight: usize,
     /// Bytes of pages that a commit of several messages may be about.
     pub widest: u64,
+    /// Held by the one commit at a time that is about more than a few pages.
+    pub large: Option<&'a Mutex<()>>,
+    /// When no further attempt is begun.
+    pub until: Option<Timestamp>,
     /// What the snapshot's summary says of its cost.
     pub bill: Option<Bill<'a>>,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { page_weight: PAGE_WEIGHT, widest: WIDEST, bill: None }
+        Self { page_weight: PAGE_WEIGHT, widest: WIDEST, large: None, until: None, bill: None }
+    }
+}
+
+/// What of the table an attempt holds in memory, and may.
+struct Room<'a> {
+    options: Options<'a>,
+    messages: usize,
+    /// Pages that one message needs: halving its group does not make them fewer.
+    alone: usize,
+    large: Option<MutexGuard<'a, ()>>,
+}
+
+impl<'a> Room<'a> {
+    fn new(options: Options<'a>, wanted: &[Wanted], view: &View) -> Self {
+        let alone = view.root.pages_for(wanted.first().map(|w| &w.raw_id)).len();
+        Self { options, messages: wanted.len(), alone, large: None }
+    }
+
+    /// Before these pages are read, those that were read before among them.
+    async fn take(&mut self, view: &View, pages: &BTreeSet<usize>) -> Result<(), CommitError> {
+        let bytes = view.bytes_of(pages);
+        self.may_hold(if pages.len() > self.alone { bytes } else { 0 })?;
+        if let (Some(large), None) = (self.options.large, &self.large)
+            && bytes > SMALL
+        {
+            self.large = Some(large.lock().await);
+        }
+        Ok(())
+    }
+
+    /// Whether so much may be added to the table.
+    fn may_add(&self, bytes: u64) -> Result<(), CommitError> {
+        self.may_hold(bytes)
+    }
+
+    fn may_hold(&self, bytes: u64) -> Result<(), CommitError> {
+        let is_wide = self.messages > 1 && bytes > self.options.widest;
+        if is_wide { Err(CommitError::Wide(self.messages, bytes)) } else { Ok(()) }
     }
 }
 
@@ -173,16 +218,17 @@ pub async fn commit_with(
     options: Options<'_>,
 ) -> Result<Report, CommitError> {
     let mut known = Known::default();
-    patiently(ambient, async |attempts| {
+    patiently(ambient, options.until, async |attempts| {
         let report = attempt(store, ambient, dataset, wanted, options, &mut known).await?;
         Ok::<_, CommitError>(report.map(|report| Report { attempts, ..report }))
     })
     .await
 }
 
-/// Attempts until one is not a lost race; they are counted from 1.
+/// Attempts until one is not a lost race, or it is too late for another; they are counted from 1.
 pub(crate) async fn patiently<T, E: From<CommitError>>(
     ambient: &dyn Ambient,
+    until: Option<Timestamp>,
     mut attempt: impl AsyncFnMut(u32) -> Result<Option<T>, E>,
 ) -> Result<T, E> {
     let mut attempts = 0;
@@ -190,6 +236,9 @@ pub(crate) async fn patiently<T, E: From<CommitError>>(
         attempts += 1;
         match attempt(attempts).await? {
             Some(done) => return Ok(done),
+            None if until.is_some_and(|until| ambient.now() >= until) => {
+                return Err(CommitError::Contended(attempts).into());
+            }
             None if Backoff::COMMIT.wait(attempts, ambient).await => {}
             None => return Err(CommitError::Contended(attempts).into()),
         }
@@ -205,15 +254,12 @@ async fn attempt(
     options: Options<'_>,
     known: &mut Known,
 ) -> Result<Option<Report>, CommitError> {
-    let Options { page_weight, widest, bill } = options;
+    let Options { page_weight, bill, .. } = options;
     let mut view = View::open(store, dataset).await?;
+    let mut room = Room::new(options, wanted, &view);
     let mut pages = view.root.pages_for(wanted.iter().map(|w| &w.raw_id));
+    room.take(&view, &pages).await?;
     pages.extend(view.root.small_beside(&pages, page_weight));
-    let may_hold = |bytes: u64| match wanted.len() {
-        2.. if bytes > widest => Err(CommitError::Wide(wanted.len(), bytes)),
-        _ => Ok(()),
-    };
-    may_hold(view.bytes_of(&pages))?;
     view.load(store, dataset, pages).await?;
     let known_as = |w: &Wanted| view.ledger.records.get(&w.raw_id);
     let is_news = |w: &&Wanted| known_as(w).is_none_or(|record| record.rank() < w.order);
@@ -228,13 +274,7 @@ async fn attempt(
         return Ok(Some(report(&view, &Plan::nothing(&view), wanted, None)));
     }
     let versions = list_versions(store, dataset, &news).await?;
-    let mut pages = view.root.pages_for(versions.values().flatten());
-    pages.extend(&view.loaded);
-    let bytes = view.bytes_of(&pages);
-    may_hold(bytes)?;
-    view.load(store, dataset, pages).await?;
-    let proposals =
-        read_proposals(store, dataset, &news, known, |new| may_hold(bytes + new)).await?;
+    let proposals = read_proposals(store, dataset, &news, known, &room).await?;
     let unread = proposals.iter().filter(|(w, p)| p.is_held() && !decisions.contains_key(w));
     let unread = unread.map(|(w, _)| *w).collect();
     decisions.extend(read_decisions(store, dataset, unread).await?);
@@ -248,7 +288,7 @@ async fn attempt(
         allowed_lateness: contract.allowed_lateness,
         late_files: contract.late_files,
     };
-    let mut older = Older::new();
+    let (mut older, mut depth) = (Older::new(), 1);
     let plan = loop {
         match plan(&view, &incoming, &versions, &older, policy, ambient.now()) {
             Ok(plan) => break plan,
@@ -257,8 +297,20 @@ async fn attempt(
                     let proposal = read_open(store, dataset, &id, order).await?;
                     Ok::<_, CommitError>(((id, order), proposal))
                 });
-                let read: Vec<_> = read.buffer_unordered(AT_ONCE).try_collect().await?;
-                older.extend(read);
+                let mut read = read.buffer_unordered(AT_ONCE);
+                while let Some((id, proposal)) = read.try_next().await? {
+                    known.bytes += proposal.iter().map(Proposal::described_in).sum::<u64>();
+                    room.may_add(known.bytes)?;
+                    older.insert(id, proposal);
+                }
+            }
+            // Twice as far back each time: mostly the version before is the one that is published.
+            Err(NoPlan::Unseen(sources)) => {
+                let mut pages = view.loaded.clone();
+                pages.extend(sources.iter().flat_map(|pages| pages.iter().take(depth)));
+                depth *= 2;
+                room.take(&view, &pages).await?;
+                view.load(store, dataset, pages).await?;
             }
         }
     };
@@ -326,8 +378,21 @@ impl Publication<'_> {
         let number = view.number() + 1;
         let (writer, began) = (Writer::new(store, ambient), ambient.now());
         let (writer, summary) = (&writer, &self.summary);
-        let tree =
-            NewTree { writer, store, dataset, view, plan, number, page_weight, summary, bill };
+        // A rollback publishes what some snapshot did.
+        let appends =
+            self.contract.reupload == Reupload::Append && self.reupload == Reupload::Append;
+        let tree = NewTree {
+            writer,
+            store,
+            dataset,
+            view,
+            plan,
+            number,
+            page_weight,
+            summary,
+            appends,
+            bill,
+        };
         let (file, month) = tree.write(self.contract, self.version, ambient.now()).await?;
         let swapped = swap(writer, ambient, began, dataset, view, file.clone()).await?;
         Ok((swapped == Swap::Done).then(|| Published { number, file, at: ambient.now(), month }))
@@ -429,7 +494,7 @@ async fn read_proposals<'a>(
     dataset: &Dataset,
     news: &BTreeSet<&'a Wanted>,
     known: &mut Known,
-    may_hold: impl Fn(u64) -> Result<(), CommitError>,
+    room: &Room<'_>,
 ) -> Result<Vec<(&'a Wanted, Proposal)>, CommitError> {
     let missing: Vec<&Wanted> = news
         .iter()
@@ -451,8 +516,8 @@ async fn read_proposals<'a>(
         })
         .buffer_unordered(AT_ONCE);
     while let Some(proposal) = read.try_next().await? {
-        known.bytes += proposal.files.iter().map(DataFile::described_in).sum::<u64>();
-        may_hold(known.bytes)?;
+        known.bytes += proposal.described_in();
+        room.may_add(known.bytes)?;
         known.proposals.insert((proposal.raw_id.clone(), proposal.order), proposal);
     }
     let proposal = |w: &Wanted| known.proposals.get(&(w.raw_id.clone(), w.order)).cloned();
@@ -531,7 +596,8 @@ async fn read_open(
     match store.head(&keys::closing(dataset, raw_id, order), None).await {
         Ok(_) => Ok(None),
         Err(StoreError::Absent { .. }) => {
-            read_proposal(store, dataset, raw_id, order).await.map(Some)
+            let proposal = read_proposal(store, dataset, raw_id, order).await?;
+            Ok(Some(proposal.without_columns()))
         }
         Err(error) => Err(error.into()),
     }

@@ -45,6 +45,10 @@ impl Past {
             if found.len() >= count {
                 break;
             }
+            // The root says of which pages nothing is published any more.
+            if self.view.root.pages.get(page).is_none_or(|p| p.in_state(State::Published) == 0) {
+                continue;
+            }
             if !self.records.contains_key(&page) {
                 let records = self.view.records(store, dataset, page).await?;
                 self.records.insert(page, records);

@@ -47,7 +47,7 @@ pub struct Plan {
     pub partitions: Vec<PartitionChange>,
     /// Raw ids whose records changed.
     pub changed: BTreeSet<RawId>,
-    /// Sources whose versions were ranked; all of their records were seen.
+    /// Sources whose versions were ranked; all of their records were seen, or all that are not outranked for good.
     pub touched: BTreeSet<Source>,
 }
 
@@ -63,10 +63,12 @@ impl Plan {
 pub enum NoPlan {
     /// These older proposals are published again, and their files are needed.
     Needs(Vec<(RawId, Order)>),
+    /// For each source whose versions were not all seen that matter: the pages to look into, the likeliest first.
+    Unseen(Vec<Vec<usize>>),
 }
 
 /// Plans one snapshot. `versions` are the raw ids that exist of each touched source; `older` holds the proposals that an
-/// earlier call asked for.
+/// earlier call asked for, and the view the pages.
 pub fn plan(
     view: &View,
     incoming: &[Incoming],
@@ -135,6 +137,18 @@ fn attempt(
             ledger.records.insert(proposal.raw_id.clone(), record);
         }
     }
+    for Incoming { proposal, .. } in incoming {
+        // What was never published has waited for its release: how late it is, is decided now.
+        let known = view.ledger.records.get(&proposal.raw_id);
+        if let Some(record) = ledger.records.get_mut(&proposal.raw_id)
+            && known.is_some_and(|known| known.decision.is_none())
+            && record.decision.is_some()
+            && record.passed
+            && record.published_at.is_none()
+        {
+            (record.late, record.late_rows, record.backfill) = (None, 0, false);
+        }
+    }
     let hold = |ledger: &mut Ledger| {
         for id in withheld {
             if let Some(record) = ledger.records.get_mut(id) {
@@ -145,6 +159,11 @@ fn attempt(
     hold(&mut ledger);
     for (source, ids) in versions {
         rank_versions(&mut ledger, &view.ledger, source, ids, policy.reupload, older);
+    }
+    let unseen = versions.iter().map(|(source, ids)| unseen(view, &ledger, source, ids, policy));
+    let unseen: Vec<Vec<usize>> = unseen.filter(|pages| !pages.is_empty()).collect();
+    if !unseen.is_empty() {
+        return Err(NoPlan::Unseen(unseen));
     }
     let before = holders(&view.ledger);
     let after = holders(&ledger);
@@ -306,6 +325,51 @@ fn rank_versions(
             }
         }
     }
+}
+
+/// The pages that must be read before a source's ranking holds; none if it does.
+///
+/// Where one version a source is published, what is older than it was outranked once for all, and need not be seen: a
+/// name that is uploaded every day does not have every commit read every day's page.
+fn unseen(
+    view: &View,
+    ledger: &Ledger,
+    source: &Source,
+    ids: &BTreeSet<RawId>,
+    policy: Policy,
+) -> Vec<usize> {
+    let page_of = |id: &RawId| view.root.page_of(id).filter(|page| !view.loaded.contains(page));
+    let unseen = || ids.iter().rev().filter(|id| page_of(id).is_some());
+    let published = |ledger: &Ledger| {
+        let of = ids
+            .iter()
+            .rev()
+            .filter_map(|id| ledger.records.get(id))
+            .filter(|r| r.source == *source);
+        of.filter(|r| r.state == State::Published).cloned().collect::<Vec<_>>()
+    };
+    let newest_first = policy.reupload == Reupload::Replace && view.has_one_version();
+    let (before, chosen) = (published(&view.ledger), published(ledger));
+    let is_ranked = newest_first
+        && !before.is_empty()
+        && chosen.first().is_some_and(|chosen| {
+            unseen().next().is_none_or(|id| id.landed_at() < chosen.raw_id.landed_at())
+        });
+    let needed: Vec<&RawId> = if is_ranked {
+        // An older version's files may be the ones that are published.
+        let holders = before.iter().filter_map(|record| record.files_of.as_ref());
+        let holders: BTreeSet<&RawId> = holders.map(|(id, _)| id).collect();
+        ids.iter().filter(|id| holders.contains(id) && page_of(id).is_some()).collect()
+    } else {
+        unseen().collect()
+    };
+    let mut pages = Vec::new();
+    for id in needed {
+        let more = view.root.pages_for([id]).into_iter().rev();
+        pages.extend(more.filter(|page| !view.loaded.contains(page)));
+    }
+    pages.dedup();
+    pages
 }
 
 /// The proposals whose files are in the table.

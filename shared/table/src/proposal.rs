@@ -69,6 +69,11 @@ impl Proposal {
         self
     }
 
+    /// About how many bytes manifests take to describe its files.
+    pub(crate) fn described_in(&self) -> u64 {
+        self.files.iter().map(DataFile::described_in).sum()
+    }
+
     /// Whether it may be published: by its verdict, or by a person's release of a held one.
     pub fn passed(&self, decision: Option<&Decision>) -> bool {
         match self.verdict.outcome() {

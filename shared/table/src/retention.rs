@@ -77,7 +77,7 @@ pub async fn expire(
     dataset: &Dataset,
     retention: Retention,
 ) -> Result<Expired, CommitError> {
-    patiently(ambient, async |attempts| {
+    patiently(ambient, None, async |attempts| {
         let view = View::open(store, dataset).await?;
         let Some(metadata) = &view.metadata else { return Ok(Some(Expired::default())) };
         let now = ambient.now();

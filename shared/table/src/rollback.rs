@@ -105,7 +105,7 @@ pub async fn roll_back_in_pages(
         planned: Restored::default(),
         seen: BTreeSet::new(),
     };
-    patiently(ambient, async |attempts| {
+    patiently(ambient, None, async |attempts| {
         let restored = attempt(store, ambient, dataset, request, page_weight, &mut known).await?;
         Ok(restored.map(|restored| Restored { attempts, ..restored }))
     })

@@ -8,6 +8,7 @@ use sluicegate_lake::{Dataset, ETag, RawId, Store, StoreError, keys};
 use uuid::Uuid;
 
 use crate::commit::{AT_ONCE, CommitError};
+use crate::iceberg::FormatError;
 use crate::iceberg::list::{self, ManifestFile};
 use crate::iceberg::manifest::{self, Entry, Status};
 use crate::iceberg::metadata::{Snapshot, TableMetadata};
@@ -19,6 +20,9 @@ pub(crate) const LEDGER: &str = "sluicegate.ledger";
 pub(crate) const CHANGES: &str = "sluicegate.changes";
 pub(crate) const COMMIT: &str = "sluicegate.commit";
 pub(crate) const CONTRACT: &str = "sluicegate.contract-sequence";
+
+/// Of a table that never published two versions of a source at once.
+pub(crate) const ONE_VERSION: &str = "sluicegate.one-version";
 
 /// About what a record takes in a ledger page, in bytes.
 const RECORD_BYTES: u64 = 1000;
@@ -69,7 +73,8 @@ impl View {
         };
         let file = String::from_utf8_lossy(&hint).into_owned();
         let name = format!("{file}.metadata.json");
-        let metadata = TableMetadata::from_json(&object(store, dataset, &name).await?)?;
+        let metadata = TableMetadata::from_json(&object(store, dataset, &name).await?);
+        let metadata = metadata.map_err(|e| unreadable(&name, &e))?;
         let mut view = Self { pointer: Some(pointer), file: Some(file), ..Self::default() };
         if let Some(snapshot) = metadata.current_snapshot() {
             (view.root, view.manifests) = tree_of(store, dataset, snapshot).await?;
@@ -164,7 +169,7 @@ impl View {
             let described = described.ok_or_else(|| {
                 CommitError::Corrupt(format!("{name} is not as the snapshot's list says"))
             })?;
-            for entry in manifest::read(&bytes)? {
+            for entry in manifest::read(&bytes).map_err(|e| unreadable(&name, &e))? {
                 if entry.status != Status::Deleted {
                     self.files.insert(entry.file.path.clone(), (described.spec_id, entry));
                 }
@@ -189,6 +194,13 @@ impl View {
     /// The number of the snapshot, which is its sequence number; 0 for none.
     pub fn number(&self) -> i64 {
         self.metadata.as_ref().map_or(0, |m| m.last_sequence_number)
+    }
+
+    /// Whether no snapshot ever published two versions of a source at once, as far as is known.
+    pub(crate) fn has_one_version(&self) -> bool {
+        let Some(metadata) = &self.metadata else { return true };
+        let snapshot = metadata.current_snapshot();
+        snapshot.is_none_or(|s| s.summary.contains_key(ONE_VERSION))
     }
 
     /// The contract's sequence that the table's schema is from.
@@ -216,7 +228,13 @@ pub(crate) async fn tree_of(
     if root.v != Root::FORMAT {
         return Err(CommitError::Corrupt(format!("{name}: format {}", root.v)));
     }
-    Ok((root, list::read(&listed)?))
+    let manifests = list::read(&listed).map_err(|e| unreadable(&snapshot.manifest_list, &e))?;
+    Ok((root, manifests))
+}
+
+/// What the table itself has written is to blame, no message.
+fn unreadable(name: &str, error: &FormatError) -> CommitError {
+    CommitError::Corrupt(format!("{name}: {error}"))
 }
 
 /// The name of a metadata file, as the pointer has it.

@@ -28,7 +28,9 @@ use crate::mapping::{partition_by, table_schema};
 use crate::plan::Plan;
 use crate::proposal::PartitionBy;
 use crate::tree::{Page, Root, merges, split};
-use crate::view::{CHANGES, COMMIT, CONTRACT, LEDGER, View, base_of, file_name, raw_id_of};
+use crate::view::{
+    CHANGES, COMMIT, CONTRACT, LEDGER, ONE_VERSION, View, base_of, file_name, raw_id_of,
+};
 
 /// Snapshots that the metadata lists; readers parse them all.
 const RETAINED_SNAPSHOTS: usize = 200;
@@ -42,6 +44,8 @@ pub(crate) struct NewTree<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) number: i64,
     pub(crate) page_weight: usize,
+    /// Whether the contract lets several versions of a source be published.
+    pub(crate) appends: bool,
     /// What the snapshot's summary says besides.
     pub(crate) summary: &'a BTreeMap<String, String>,
     pub(crate) bill: Option<Bill<'a>>,
@@ -93,10 +97,18 @@ impl NewTree<'_> {
         let billed = self.bill.map(|bill| bill(objects.len() as u64 + 5));
         let epochs = self.promoted();
         summary.extend(bill::entries(before, billed, epochs.len()));
-        let month = Month::of_commit(self.view, &self.plan.ledger, now);
-        let month = month.billed(billed.unwrap_or_default(), &epochs);
+        let month = Month::of_commit(
+            self.view,
+            &self.plan.ledger,
+            billed.unwrap_or_default(),
+            &epochs,
+            now,
+        );
         summary.extend(month.summary());
         summary.extend(self.summary.clone());
+        if self.view.has_one_version() && !self.appends {
+            summary.insert(ONE_VERSION.to_owned(), "true".to_owned());
+        }
         summary.insert(COMMIT.to_owned(), uuid.to_string());
         summary.insert(CONTRACT.to_owned(), version.sequence.to_string());
         summary.insert(LEDGER.to_owned(), ledger.clone());

@@ -486,6 +486,48 @@ async fn rivals_over_a_decision_publish_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_name_that_is_uploaded_again_and_again_costs_what_a_new_one_does() {
+    let requests = async |versions: i64| {
+        let world = World::new("replace").await;
+        for i in 0..versions {
+            world.one(Staged { source: "latest.csv", landed: 10 * i, day: i, ..PLAIN }).await;
+            let source: &'static str = format!("{i}.csv").leak();
+            world.one(Staged { source, landed: 10 * i + 5, day: i, ..PLAIN }).await;
+        }
+        let next = Staged { source: "latest.csv", landed: 10 * versions, day: versions, ..PLAIN };
+        let next = world.stage(next).await;
+        world.requests.take();
+        world.commit(std::slice::from_ref(&next)).await.unwrap();
+        let requests = world.requests.take();
+        assert_eq!(world.rows().await, 5 * (u64::try_from(versions).unwrap() + 1));
+        // It is held by another contract's rules: the version before comes back, which nobody had to look at since.
+        let held = Staged { source: "latest.csv", landed: 10 * versions, epoch: 1, ..PLAIN };
+        let held = world.stage(Staged { outcome: Outcome::Hold, ..held }).await;
+        world.commit(&[held]).await.unwrap();
+        assert_eq!(world.rows().await, 5 * (u64::try_from(versions).unwrap() + 1));
+        requests
+    };
+    assert_eq!(requests(4).await, requests(60).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn versions_that_were_published_together_go_together_when_the_contract_takes_one() {
+    let world = World::new("append").await;
+    for i in 0..9 {
+        world.one(Staged { source: "a.csv", landed: i, day: i, ..PLAIN }).await;
+    }
+    assert_eq!(world.rows().await, 9 * 5);
+    let other = World::new("replace").await;
+    let key = sluicegate_lake::keys::contract(&world.dataset, "1.0.0");
+    world.store.upload(&key, serde_json::to_vec(&other.version).unwrap());
+    let newest = world.one(Staged { source: "a.csv", landed: 20, rows: 3, ..PLAIN }).await;
+    assert_eq!((world.rows().await, world.record(&newest).await.state), (3, State::Published));
+    // And so for ever: it is not known of which sources there are several.
+    let newer = world.one(Staged { source: "a.csv", landed: 21, rows: 4, ..PLAIN }).await;
+    assert_eq!((world.rows().await, world.record(&newer).await.state), (4, State::Published));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_group_that_is_too_wide_is_refused_until_it_is_halved() {
     let world = World::new("replace").await;
     let mut group = Vec::new();

@@ -38,12 +38,6 @@ impl World {
         records.filter(|r| r.state == State::Published).map(|r| r.raw_id).collect()
     }
 
-    async fn one(&self, staged: Staged) -> Wanted {
-        let wanted = self.stage(staged).await;
-        self.commit(std::slice::from_ref(&wanted)).await.unwrap();
-        wanted
-    }
-
     async fn keys(&self, prefix: &str) -> BTreeSet<String> {
         list_all(&self.store, prefix).await.unwrap().into_iter().map(|o| o.key).collect()
     }

@@ -12,7 +12,7 @@ use sluicegate_lake::memory::MemoryStore;
 use sluicegate_lake::{Order, RawId, Store, keys};
 use sluicegate_table::changes::{Change, ChangeList};
 use sluicegate_table::iceberg::metadata::Snapshot;
-use sluicegate_table::{PartitionBy, Proposal, Record, State, View, rollback};
+use sluicegate_table::{PartitionBy, Proposal, Record, Ruling, State, View, rollback};
 
 use super::{ALLOWED_LATENESS, dataset, decision, ensure};
 use crate::World;
@@ -45,6 +45,12 @@ pub(super) struct Auditor {
     pub(super) rollbacks: u64,
     pub(super) late: u64,
     pub(super) deleted: u64,
+}
+
+/// Whether what never was published is released: it has waited, and how late it is, is decided now.
+fn first_released(before: &Record, after: &Record) -> bool {
+    let released = |r: &Record| r.decision.as_ref().is_some_and(|d| d.ruling == Ruling::Released);
+    before.published_at.is_none() && before.decision.is_none() && released(after)
 }
 
 impl Auditor {
@@ -193,8 +199,7 @@ impl Auditor {
             }
             let (own_outcome, passed) = (own.verdict.outcome(), own.passed(None));
             let decision = decision(world, &record.raw_id, record.order).await?;
-            let released =
-                decision.as_ref().map(|d| d.ruling == sluicegate_table::Ruling::Released);
+            let released = decision.as_ref().map(|d| d.ruling == Ruling::Released);
             ensure(own_outcome != Outcome::Reject && released.unwrap_or(passed), || {
                 format!("PUB-1: {} is published though it did not pass", record.raw_id)
             })?;
@@ -231,6 +236,7 @@ impl Auditor {
                 format!("ORD-1: {id} fell to {}", after.order)
             })?;
             let kept = before.late.is_none() || before.late == after.late;
+            let kept = kept || first_released(before, after);
             ensure(kept, || format!("LATE-1: {id} was decided twice"))?;
             let kept = before.published_at.is_none() || before.published_at == after.published_at;
             ensure(kept, || format!("{id} was published for the first time twice"))?;
@@ -258,7 +264,10 @@ impl Auditor {
     ) -> Result<(), String> {
         let none = BTreeMap::new();
         let known = last.map_or(&none, |last| &last.ledger.records);
-        let was_decided = |r: &Record| known.get(&r.raw_id).is_some_and(|k| k.late.is_some());
+        let was_decided = |r: &Record| {
+            let known = known.get(&r.raw_id);
+            known.is_some_and(|k| k.late.is_some() && !first_released(k, r))
+        };
         let was_published =
             |r: &Record| known.get(&r.raw_id).is_some_and(|k| k.published_at.is_some());
         let is_known = |r: &Record| {

@@ -61,7 +61,7 @@ impl DataFile {
     }
 
     /// About how many bytes a manifest takes to describe it.
-    pub(crate) fn described_in(&self) -> u64 {
+    pub fn described_in(&self) -> u64 {
         let counts = [&self.column_sizes, &self.value_counts, &self.null_counts, &self.nan_counts];
         let bounds = [&self.lower_bounds, &self.upper_bounds];
         let counts: usize = counts.iter().map(|of| of.len()).sum();

@@ -160,6 +160,12 @@ impl World {
         commit_with(&self.store, &self.ambient, &self.dataset, wanted, options).await
     }
 
+    pub(crate) async fn one(&self, staged: Staged) -> Wanted {
+        let wanted = self.stage(staged).await;
+        self.commit(std::slice::from_ref(&wanted)).await.unwrap();
+        wanted
+    }
+
     pub(crate) async fn view(&self) -> View {
         View::read(&self.store, &self.dataset).await.unwrap()
     }
