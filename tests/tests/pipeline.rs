@@ -192,11 +192,7 @@ async fn a_group_that_memory_would_not_hold_is_published_in_parts() {
     world.promote.widest = 3000;
     assert_eq!(world.deliver("promote", &promotions).await, Vec::<String>::new());
     assert_eq!(world.rows("flights").await, 7 * 842);
-    assert_eq!(
-        world.view("flights").await.number(),
-        7,
-        "the files of two are too many"
-    );
+    assert_eq!(world.view("flights").await.number(), 7, "the files of two are too many");
 }
 
 #[tokio::test]

@@ -1,9 +1,9 @@
 //! The tree of a snapshot: pages by ranges of raw ids, and the root that lists them with their sums.
 //!
-//! A page is two kinds of object for the same range: a ledger page (the records) and a manifest a partition spec (the data
-//! files). A commit reads and writes the pages of the raw ids that it touches, and reads those of the versions that they
-//! replace; of all others it knows what the root
-//! says: sums, partitions, and the newest event. So its cost follows what changes, not the table.
+//! A page is two kinds of object for the same range: a ledger page (the records) and a manifest a partition spec (the
+//! data files). A commit reads and writes the pages of the raw ids that it touches, and reads those of the versions that
+//! they replace; of all others it knows what the root says: sums, partitions, and the newest event. So its cost follows
+//! what changes, not the table.
 //!
 //! Pages are split by weight like those of a B-tree. Raw ids come in the order of landing, so the last page is filled to
 //! the brim before the next begins; one that is split elsewhere leaves room on both sides.
