@@ -198,11 +198,7 @@ impl<'a> Room<'a> {
         Ok(())
     }
 
-    /// Whether so much may be added to the table.
-    fn may_add(&self, bytes: u64) -> Result<(), CommitError> {
-        self.may_hold(bytes)
-    }
-
+    /// Whether so much may be read of the table, or added to it.
     fn may_hold(&self, bytes: u64) -> Result<(), CommitError> {
         let is_wide = self.messages > 1 && bytes > self.options.widest;
         if is_wide { Err(CommitError::Wide(self.messages, bytes)) } else { Ok(()) }
@@ -288,6 +284,8 @@ async fn attempt(
         allowed_lateness: contract.allowed_lateness,
         late_files: contract.late_files,
     };
+    // What manifests take to describe the files of older versions that come back.
+    let mut again = 0;
     let (mut older, mut depth) = (Older::new(), 1);
     let plan = loop {
         match plan(&view, &incoming, &versions, &older, policy, ambient.now()) {
@@ -299,8 +297,8 @@ async fn attempt(
                 });
                 let mut read = read.buffer_unordered(AT_ONCE);
                 while let Some((id, proposal)) = read.try_next().await? {
-                    known.bytes += proposal.iter().map(Proposal::described_in).sum::<u64>();
-                    room.may_add(known.bytes)?;
+                    again += proposal.iter().map(Proposal::described_in).sum::<u64>();
+                    room.may_hold(known.bytes + again)?;
                     older.insert(id, proposal);
                 }
             }
@@ -517,7 +515,7 @@ async fn read_proposals<'a>(
         .buffer_unordered(AT_ONCE);
     while let Some(proposal) = read.try_next().await? {
         known.bytes += proposal.described_in();
-        room.may_add(known.bytes)?;
+        room.may_hold(known.bytes)?;
         known.proposals.insert((proposal.raw_id.clone(), proposal.order), proposal);
     }
     let proposal = |w: &Wanted| known.proposals.get(&(w.raw_id.clone(), w.order)).cloned();
