@@ -323,7 +323,10 @@ impl Auditor {
             })?;
             self.late += u64::from(!found.is_empty());
         }
-        for record in view.ledger.records.values().filter(|r| r.state == State::Held) {
+        // What is held stays so, whatever a rollback takes out that was published instead.
+        let is_new = |r: &&Record| known.get(&r.raw_id) != Some(r);
+        let held = view.ledger.records.values().filter(|r| r.state == State::Held);
+        for record in held.filter(is_new) {
             let proposal = self.proposal(world, &record.raw_id, record.order).await?;
             // Or late only as long as the version that is published instead of it is not.
             let contested =
