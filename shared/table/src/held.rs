@@ -176,7 +176,10 @@ fn obstacle(record: &Record, versions: &[Record], reupload: Reupload) -> Option<
     let mut others =
         versions.iter().filter(|r| r.state == State::Published && r.raw_id != record.raw_id);
     match reupload {
-        Reupload::Append => None,
+        // Its rows are in the table: an identical newer version took its files over while the contract said `replace`.
+        Reupload::Append => others
+            .find(|other| other.files_of.as_ref().is_some_and(|(id, _)| *id == record.raw_id))
+            .map(|newer| Refusal::NewerVersion(record.source.clone(), newer.raw_id.clone())),
         Reupload::Replace => others
             .find(|other| other.upload_rank() > record.upload_rank())
             .map(|newer| Refusal::NewerVersion(record.source.clone(), newer.raw_id.clone())),

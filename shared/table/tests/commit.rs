@@ -423,6 +423,23 @@ async fn what_would_not_be_published_is_not_released() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rows_that_a_newer_version_took_over_are_not_released_beside_it() {
+    let world = World::new("replace").await;
+    let same = Staged { source: "a.csv", sha256: Some("one"), ..PLAIN };
+    let old = world.one(same.clone()).await;
+    world.one(Staged { landed: 5, ..same.clone() }).await;
+    assert_eq!(world.record(&old).await.state, State::Superseded);
+    let again = Staged { epoch: 1, outcome: Outcome::Hold, ..same };
+    let again = world.one(again).await;
+    assert_eq!(world.record(&again).await.state, State::Held);
+    let append = World::new("append").await;
+    let key = sluicegate_lake::keys::contract(&world.dataset, "1.0.0");
+    world.store.upload(&key, serde_json::to_vec(&append.version).unwrap());
+    says(&world.ask(&again, Ruling::Released, "ann").await, "newer version");
+    assert_eq!(world.rows().await, 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_decision_is_about_the_staging_that_was_looked_at() {
     let world = World::new("replace").await;
     let held = world.stage(Staged { outcome: Outcome::Hold, ..PLAIN }).await;
