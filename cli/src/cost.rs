@@ -103,15 +103,14 @@ struct Sums {
 impl Sums {
     fn add(&mut self, record: &Record) {
         self.raw_bytes += record.bytes;
+        self.replaced += record.spent_before;
         let cost = &record.receipt.cost_nano_usd;
         if *cost == Cost::default() {
             self.unpriced += 1;
-            self.replaced += record.spent_before;
             self.together.cost += record.spent_before;
             return;
         }
         self.parts = self.parts.plus(cost);
-        self.replaced += record.spent_before;
         let share = if record.order.epoch > 0 { &mut self.replays } else { &mut self.fresh };
         share.add(record, cost.total());
         self.together.add(record, record.spent());

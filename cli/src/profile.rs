@@ -46,7 +46,7 @@ async fn read(store: &dyn Store, dataset: &Dataset) -> Result<Merged, Failure> {
     };
     let types = types(&version.contract()?);
     let view = View::open(store, dataset).await?;
-    let mut past = Past::open(store, dataset).await?;
+    let mut past = Past::of(view.clone());
     let (mut files, mut without, mut profile) = (0, 0, Profile::default());
     let mut waiting = Vec::new();
     let mut pages = pin!(view.all_records(store, dataset));

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sluicegate_contract::{AuditResult, AuditState, Coverage};
 use sluicegate_lake::aws::Clients;
-use sluicegate_lake::name::sequencer_rank;
+use sluicegate_lake::name::upload_rank;
 use sluicegate_lake::{
     Ambient, Dataset, Listed, Order, RawId, Source, Store, StoreError, System, keys, list_all,
 };
@@ -241,10 +241,9 @@ async fn tell(
             },
         ));
     }
-    // As promote ranks them: within a second of landing, ids say nothing of which came first.
+    // As promote ranks them.
     versions.sort_by_cached_key(|version| {
-        let sequencer = version.sequencer.as_deref().map(sequencer_rank);
-        Reverse((version.raw_id.landed_at(), sequencer, version.raw_id.clone()))
+        Reverse(upload_rank(&version.raw_id, version.sequencer.as_deref()))
     });
     let untold = listed.len().saturating_sub(versions.len());
     let file = source.inbox_key().unwrap_or_else(|| source.to_string());
@@ -565,6 +564,7 @@ mod tests {
         let bad: Bad = serde_json::from_str(line).unwrap();
         assert_eq!(told(&bad), "row 126: /a must be 1; /b is no number");
     }
+
     #[tokio::test]
     async fn versions_that_landed_within_a_second_are_told_by_their_sequencers_the_newest_first() {
         let store = sluicegate_lake::memory::Memory::default().bucket("lake");

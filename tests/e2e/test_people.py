@@ -10,7 +10,6 @@ from typing import Any
 
 from conftest import ORDERS, orders
 
-from local import KEY_ID, REGION, SECRET
 from local.pipeline import Pipeline
 
 # `make test` takes fewer than the thousand that it was shown with.
@@ -32,22 +31,12 @@ def on_a_terminal(pipeline: Pipeline, *arguments: str) -> str:
     """What a command writes where somebody watches: util-linux's `script` is not everywhere, a pseudo-terminal is."""
     ours, theirs = pty.openpty()
     try:
-        done = subprocess.run([str(pipeline.sluicegate), *arguments], env=environment(pipeline), stdout=theirs, timeout=30)
+        done = subprocess.run([str(pipeline.sluicegate), *arguments], env=pipeline.environment, stdout=theirs, timeout=30)
         assert done.returncode == 0
         return os.read(ours, 1 << 16).decode()
     finally:
         os.close(ours)
         os.close(theirs)
-
-
-def environment(pipeline: Pipeline) -> dict[str, str]:
-    return {
-        "AWS_ENDPOINT_URL": pipeline.endpoint,
-        "AWS_ACCESS_KEY_ID": KEY_ID,
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_REGION": REGION,
-        "SLUICEGATE_LAKE_BUCKET": pipeline.stack.lake_bucket_name,
-    }
 
 
 def test_poison_messages_cost_only_themselves_and_are_redriven(pipeline: Pipeline, dataset: str) -> None:

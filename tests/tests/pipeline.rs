@@ -45,6 +45,18 @@ async fn with_contract(change: impl FnOnce(&mut Value)) -> World {
     world
 }
 
+/// A world with so many files staged, and the messages that ask for their promotion.
+async fn to_promote(files: usize) -> (World, Vec<String>) {
+    let world = with_contract(|_| {}).await;
+    for n in 1..=files {
+        world.upload(&format!("flights/{n}.csv"), example("2013-01-01.csv")).await;
+    }
+    let staged = world.queue("stage").drain();
+    world.deliver("stage", &staged).await;
+    let promotions = world.queue("promote").drain();
+    (world, promotions)
+}
+
 /// Lays the object that the events under `events/` tell of into the inbox.
 fn upload_of_the_events(world: &World) {
     let version = "096fKKXTRTtl3on89fVO.nfljtsv6qko";
@@ -164,13 +176,7 @@ async fn one_bad_message_in_ten_fails_alone() {
 
 #[tokio::test]
 async fn a_proposal_that_breaks_an_invariant_is_bisected_out_of_its_group() {
-    let world = with_contract(|_| {}).await;
-    for day in 1..=7 {
-        world.upload(&format!("flights/{day}.csv"), example("2013-01-01.csv")).await;
-    }
-    let staged = world.queue("stage").drain();
-    world.deliver("stage", &staged).await;
-    let promotions = world.queue("promote").drain();
+    let (world, promotions) = to_promote(7).await;
     let broken: Value = serde_json::from_str(&promotions[2]).unwrap();
     let files = list_all(&world.lake, "tables/flights/data/").await.unwrap();
     for file in files.iter().filter(|f| f.key.contains(broken["raw_id"].as_str().unwrap())) {
@@ -182,13 +188,7 @@ async fn a_proposal_that_breaks_an_invariant_is_bisected_out_of_its_group() {
 
 #[tokio::test]
 async fn a_group_that_memory_would_not_hold_is_published_in_parts() {
-    let mut world = with_contract(|_| {}).await;
-    for day in 1..=7 {
-        world.upload(&format!("flights/{day}.csv"), example("2013-01-01.csv")).await;
-    }
-    let staged = world.queue("stage").drain();
-    world.deliver("stage", &staged).await;
-    let promotions = world.queue("promote").drain();
+    let (mut world, promotions) = to_promote(7).await;
     world.promote.widest = 3000;
     assert_eq!(world.deliver("promote", &promotions).await, Vec::<String>::new());
     assert_eq!(world.rows("flights").await, 7 * 842);
@@ -197,14 +197,8 @@ async fn a_group_that_memory_would_not_hold_is_published_in_parts() {
 
 #[tokio::test]
 async fn parts_that_there_is_no_time_for_go_back_to_the_queue() {
-    let mut world = with_contract(|_| {}).await;
-    for day in 1..=3 {
-        world.upload(&format!("flights/{day}.csv"), example("2013-01-01.csv")).await;
-    }
-    let staged = world.queue("stage").drain();
-    world.deliver("stage", &staged).await;
+    let (mut world, mut left) = to_promote(3).await;
     world.promote.widest = 1;
-    let mut left = world.queue("promote").drain();
     // What was put back most often comes first, wherever it lies in the table.
     let often = left[1].clone();
     for (seconds, expected) in [(29, 2), (29, 1), (31, 0)] {

@@ -32,9 +32,9 @@ use sluicegate_table::bill::Bill;
 use sluicegate_table::budget::Standing;
 use sluicegate_table::catalog::follow;
 use sluicegate_table::commit::{CommitError, Options, Remedy, Report, Wanted, commit_with};
+use tokio::sync::Mutex;
 
 use tab::Tab;
-use tokio::sync::Mutex;
 
 /// What promote works with.
 pub struct Promote {
@@ -191,10 +191,10 @@ impl Promote {
                 // Too many at once, or one of them is to blame and it is not known which: halves, until it fits or is alone.
                 // What was put back most often comes first: else the same ones would be out of time again and again.
                 let half = rest.split_off(rest.len() / 2);
-                let tries =
-                    |group: &[Wanted]| group.iter().filter_map(|w| shared.tries.get(w)).max();
                 let mut halves = [half, rest];
-                halves.sort_by(|a, b| tries(a).cmp(&tries(b)));
+                halves.sort_by_key(|half| {
+                    half.iter().filter_map(|w| shared.tries.get(w)).max().copied()
+                });
                 groups.extend(halves);
             } else {
                 shared.is_begun.store(true, Ordering::Relaxed);

@@ -7,6 +7,7 @@ use arrow::datatypes::TimestampMicrosecondType;
 use parquet::basic::{ConvertedType, LogicalType};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
+use parquet::schema::types::ColumnDescriptor;
 use sluicegate_table::iceberg::manifest::{Bound, DataFile};
 
 /// Characters of a string bound that are kept (Iceberg's default, truncate(16)).
@@ -40,14 +41,14 @@ pub(crate) fn describe(metadata: &ParquetMetaData, partition: Option<i32>, bytes
     let mut file = DataFile::new("", partition, 0, bytes);
     let mut ranges: BTreeMap<i32, Option<Range>> = BTreeMap::new();
     let columns = metadata.file_metadata().schema_descr().columns().iter();
-    let mut ids: Vec<i32> = columns.map(|c| c.self_type().get_basic_info().id()).collect();
+    let mut ids: Vec<i32> = columns.map(|column| field_id(column)).collect();
     ids.sort_unstable();
     let beyond = ids.get(METRICS).copied().unwrap_or(i32::MAX);
     for group in metadata.row_groups() {
         file.rows += positive(group.num_rows());
         file.split_offsets.extend(offset(group));
         for column in group.columns() {
-            let id = column.column_descr().self_type().get_basic_info().id();
+            let id = field_id(column.column_descr());
             if id >= beyond {
                 continue;
             }
@@ -94,6 +95,10 @@ pub(crate) fn exact_bound(column: &ArrayRef) -> Option<Bound> {
     let texts = column.as_string_opt::<i32>().filter(|texts| !texts.is_empty())?;
     let text = texts.value(0);
     Some(Bound::string_lower(text, text.chars().count()))
+}
+
+fn field_id(column: &ColumnDescriptor) -> i32 {
+    column.self_type().get_basic_info().id()
 }
 
 fn positive(value: i64) -> u64 {

@@ -301,9 +301,14 @@ impl FromStr for PlanId {
 
 text_form!(PlanId);
 
+/// Ranks the uploads of one key: by second, then sequencer, then id, which within a second says nothing of which came first.
+pub fn upload_rank(raw_id: &RawId, sequencer: Option<&str>) -> impl Ord + use<> {
+    (raw_id.landed_at(), sequencer.map(sequencer_rank), raw_id.clone())
+}
+
 /// An S3 sequencer as something that compares rightly: hexadecimal text of any length, padded on the right with
 /// zeros (S3 user guide, event message structure). Comparable for one key only.
-pub fn sequencer_rank(sequencer: &str) -> String {
+fn sequencer_rank(sequencer: &str) -> String {
     format!("{:0<40}", sequencer.to_ascii_uppercase())
 }
 

@@ -172,7 +172,7 @@ pub async fn standing(
 }
 
 /// What a dataset's contract allows; a dataset without one has no budget.
-pub async fn allowed(store: &dyn Store, dataset: &Dataset) -> Result<Budget, CommitError> {
+pub(crate) async fn allowed(store: &dyn Store, dataset: &Dataset) -> Result<Budget, CommitError> {
     let Some((_, version)) = current_contract(store, dataset).await? else {
         return Ok(Budget::default());
     };

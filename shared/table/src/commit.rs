@@ -134,8 +134,6 @@ impl CommitError {
 #[derive(Default)]
 struct Known {
     proposals: BTreeMap<(RawId, Order), Proposal>,
-    /// What manifests take to describe their files.
-    bytes: u64,
     /// New data files that were seen to exist.
     seen: BTreeSet<String>,
 }
@@ -232,10 +230,8 @@ pub(crate) async fn patiently<T, E: From<CommitError>>(
         attempts += 1;
         match attempt(attempts).await? {
             Some(done) => return Ok(done),
-            None if until.is_some_and(|until| ambient.now() >= until) => {
-                return Err(CommitError::Contended(attempts).into());
-            }
-            None if Backoff::COMMIT.wait(attempts, ambient).await => {}
+            None if until.is_none_or(|until| ambient.now() < until)
+                && Backoff::COMMIT.wait(attempts, ambient).await => {}
             None => return Err(CommitError::Contended(attempts).into()),
         }
     }
@@ -284,8 +280,7 @@ async fn attempt(
         allowed_lateness: contract.allowed_lateness,
         late_files: contract.late_files,
     };
-    // What manifests take to describe the files of older versions that come back.
-    let mut again = 0;
+    let mut described: u64 = known.proposals.values().map(Proposal::described_in).sum();
     let (mut older, mut depth) = (Older::new(), 1);
     let plan = loop {
         match plan(&view, &incoming, &versions, &older, policy, ambient.now()) {
@@ -297,8 +292,8 @@ async fn attempt(
                 });
                 let mut read = read.buffer_unordered(AT_ONCE);
                 while let Some((id, proposal)) = read.try_next().await? {
-                    again += proposal.iter().map(Proposal::described_in).sum::<u64>();
-                    room.may_hold(known.bytes + again)?;
+                    described += proposal.as_ref().map_or(0, Proposal::described_in);
+                    room.may_hold(described)?;
                     older.insert(id, proposal);
                 }
             }
@@ -376,21 +371,8 @@ impl Publication<'_> {
         let number = view.number() + 1;
         let (writer, began) = (Writer::new(store, ambient), ambient.now());
         let (writer, summary) = (&writer, &self.summary);
-        // A rollback publishes what some snapshot did.
-        let appends =
-            self.contract.reupload == Reupload::Append && self.reupload == Reupload::Append;
-        let tree = NewTree {
-            writer,
-            store,
-            dataset,
-            view,
-            plan,
-            number,
-            page_weight,
-            summary,
-            appends,
-            bill,
-        };
+        let tree =
+            NewTree { writer, store, dataset, view, plan, number, page_weight, summary, bill };
         let (file, month) = tree.write(self.contract, self.version, ambient.now()).await?;
         let swapped = swap(writer, ambient, began, dataset, view, file.clone()).await?;
         Ok((swapped == Swap::Done).then(|| Published { number, file, at: ambient.now(), month }))
@@ -513,9 +495,10 @@ async fn read_proposals<'a>(
             }
         })
         .buffer_unordered(AT_ONCE);
+    let mut described: u64 = known.proposals.values().map(Proposal::described_in).sum();
     while let Some(proposal) = read.try_next().await? {
-        known.bytes += proposal.described_in();
-        room.may_hold(known.bytes)?;
+        described += proposal.described_in();
+        room.may_hold(described)?;
         known.proposals.insert((proposal.raw_id.clone(), proposal.order), proposal);
     }
     let proposal = |w: &Wanted| known.proposals.get(&(w.raw_id.clone(), w.order)).cloned();

@@ -27,7 +27,12 @@ pub struct Past {
 impl Past {
     /// Opens the table's present state; one without a table has no past.
     pub async fn open(store: &dyn Store, dataset: &Dataset) -> Result<Self, CommitError> {
-        Ok(Self { view: View::open(store, dataset).await?, ..Self::default() })
+        Ok(Self::of(View::open(store, dataset).await?))
+    }
+
+    /// As a view of the table has it.
+    pub fn of(view: View) -> Self {
+        Self { view, ..Self::default() }
     }
 
     /// The published files that landed before, the newest first, at most `count`; those of one source left out.

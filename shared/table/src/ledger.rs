@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sluicegate_lake::name::sequencer_rank;
+use sluicegate_lake::name::upload_rank;
 use sluicegate_lake::{Order, RawId, Source};
 
 use crate::proposal::{Decision, Proposal, Receipt, Ruling};
@@ -177,8 +177,7 @@ impl Record {
 
     /// Ranks the versions of a source by upload: second, then sequencer, then id.
     pub fn upload_rank(&self) -> impl Ord + use<> {
-        let sequencer = self.sequencer.as_deref().map(sequencer_rank);
-        (self.raw_id.landed_at(), sequencer, self.raw_id.clone())
+        upload_rank(&self.raw_id, self.sequencer.as_deref())
     }
 }
 

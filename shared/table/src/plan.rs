@@ -160,7 +160,7 @@ fn attempt(
     for (source, ids) in versions {
         rank_versions(&mut ledger, &view.ledger, source, ids, policy.reupload, older);
     }
-    let unseen = versions.iter().map(|(source, ids)| unseen(view, &ledger, source, ids, policy));
+    let unseen = versions.values().map(|ids| unseen(view, &ledger, ids, policy));
     let unseen: Vec<Vec<usize>> = unseen.filter(|pages| !pages.is_empty()).collect();
     if !unseen.is_empty() {
         return Err(NoPlan::Unseen(unseen));
@@ -286,12 +286,7 @@ fn rank_versions(
     };
     let passed: Vec<RawId> = passed.into_iter().map(|r| r.raw_id.clone()).collect();
     // The version that was published before, whose files an identical newer one takes over.
-    let published = ids
-        .iter()
-        .filter_map(|id| before.records.get(id))
-        .filter(|r| r.state == State::Published)
-        .max_by_key(|r| r.upload_rank())
-        .cloned();
+    let published = published(before, ids).max_by_key(|r| r.upload_rank()).cloned();
     for id in passed {
         let Some(record) = ledger.records.get_mut(&id) else { continue };
         if chosen.contains(&id) {
@@ -327,41 +322,34 @@ fn rank_versions(
     }
 }
 
+/// The records among these that are published, in the order of landing.
+fn published<'a>(ledger: &'a Ledger, ids: &'a BTreeSet<RawId>) -> impl Iterator<Item = &'a Record> {
+    let records = ids.iter().filter_map(|id| ledger.records.get(id));
+    records.filter(|record| record.state == State::Published)
+}
+
 /// The pages that must be read before a source's ranking holds; none if it does.
 ///
 /// Where one version a source is published, what is older than it was outranked once for all, and need not be seen: a
 /// name that is uploaded every day does not have every commit read every day's page.
-fn unseen(
-    view: &View,
-    ledger: &Ledger,
-    source: &Source,
-    ids: &BTreeSet<RawId>,
-    policy: Policy,
-) -> Vec<usize> {
-    let page_of = |id: &RawId| view.root.page_of(id).filter(|page| !view.loaded.contains(page));
-    let unseen = || ids.iter().rev().filter(|id| page_of(id).is_some());
-    let published = |ledger: &Ledger| {
-        let of = ids
-            .iter()
-            .rev()
-            .filter_map(|id| ledger.records.get(id))
-            .filter(|r| r.source == *source);
-        of.filter(|r| r.state == State::Published).cloned().collect::<Vec<_>>()
-    };
-    let newest_first = policy.reupload == Reupload::Replace && view.has_one_version();
-    let (before, chosen) = (published(&view.ledger), published(ledger));
-    let is_ranked = newest_first
+fn unseen(view: &View, ledger: &Ledger, ids: &BTreeSet<RawId>, policy: Policy) -> Vec<usize> {
+    let is_unseen =
+        |id: &&RawId| view.root.page_of(id).is_some_and(|page| !view.loaded.contains(&page));
+    let unseen: Vec<&RawId> = ids.iter().rev().filter(is_unseen).collect();
+    let Some(newest) = unseen.first() else { return Vec::new() };
+    let before: Vec<&Record> = published(&view.ledger, ids).collect();
+    let is_ranked = policy.reupload == Reupload::Replace
+        && view.has_one_version()
         && !before.is_empty()
-        && chosen.first().is_some_and(|chosen| {
-            unseen().next().is_none_or(|id| id.landed_at() < chosen.raw_id.landed_at())
-        });
+        && published(ledger, ids)
+            .last()
+            .is_some_and(|chosen| newest.landed_at() < chosen.raw_id.landed_at());
     let needed: Vec<&RawId> = if is_ranked {
         // An older version's files may be the ones that are published.
         let holders = before.iter().filter_map(|record| record.files_of.as_ref());
-        let holders: BTreeSet<&RawId> = holders.map(|(id, _)| id).collect();
-        ids.iter().filter(|id| holders.contains(id) && page_of(id).is_some()).collect()
+        holders.map(|(id, _)| id).filter(is_unseen).collect()
     } else {
-        unseen().collect()
+        unseen
     };
     let mut pages = Vec::new();
     for id in needed {

@@ -13,7 +13,7 @@ use crate::iceberg::list::{self, ManifestFile};
 use crate::iceberg::manifest::{self, Entry, Status};
 use crate::iceberg::metadata::{Snapshot, TableMetadata};
 use crate::ledger::{Ledger, Record};
-use crate::tree::{PageRef, Root};
+use crate::tree::Root;
 
 /// Keys of a snapshot's summary that are ours.
 pub(crate) const LEDGER: &str = "sluicegate.ledger";
@@ -119,16 +119,14 @@ impl View {
 
     /// How much there is to read in these pages, in bytes: of manifests what the list says, of records an estimate.
     pub(crate) fn bytes_of(&self, pages: &BTreeSet<usize>) -> u64 {
-        let name = |manifest: &ManifestFile| {
-            let (_, name) = manifest.path.rsplit_once('/').unwrap_or_default();
-            (name.to_owned(), manifest.length)
+        let pages = || pages.iter().filter_map(|i| self.root.pages.get(*i));
+        let named: BTreeSet<&str> =
+            pages().flat_map(|page| &page.manifests).map(String::as_str).collect();
+        let is_named = |manifest: &&ManifestFile| {
+            manifest.path.rsplit_once('/').is_some_and(|(_, name)| named.contains(name))
         };
-        let lengths: BTreeMap<String, u64> = self.manifests.iter().map(name).collect();
-        let of = |page: &PageRef| {
-            let manifests = page.manifests.iter().filter_map(|name| lengths.get(name));
-            manifests.sum::<u64>() + page.records() * RECORD_BYTES
-        };
-        pages.iter().filter_map(|i| self.root.pages.get(*i)).map(of).sum()
+        let manifests: u64 = self.manifests.iter().filter(is_named).map(|m| m.length).sum();
+        manifests + pages().map(|page| page.records() * RECORD_BYTES).sum::<u64>()
     }
 
     /// Reads pages, those that were read before left out.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use serde::Serialize;
-use sluicegate_contract::{Contract, Version};
+use sluicegate_contract::{Contract, Reupload, Version};
 use sluicegate_lake::cas::{Creation, Writer};
 use sluicegate_lake::{Dataset, RawId, Store, keys};
 use uuid::Uuid;
@@ -44,8 +44,6 @@ pub(crate) struct NewTree<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) number: i64,
     pub(crate) page_weight: usize,
-    /// Whether the contract lets several versions of a source be published.
-    pub(crate) appends: bool,
     /// What the snapshot's summary says besides.
     pub(crate) summary: &'a BTreeMap<String, String>,
     pub(crate) bill: Option<Bill<'a>>,
@@ -106,7 +104,7 @@ impl NewTree<'_> {
         );
         summary.extend(month.summary());
         summary.extend(self.summary.clone());
-        if self.view.has_one_version() && !self.appends {
+        if self.view.has_one_version() && contract.reupload != Reupload::Append {
             summary.insert(ONE_VERSION.to_owned(), "true".to_owned());
         }
         summary.insert(COMMIT.to_owned(), uuid.to_string());

@@ -432,9 +432,7 @@ async fn rows_that_a_newer_version_took_over_are_not_released_beside_it() {
     let again = Staged { epoch: 1, outcome: Outcome::Hold, ..same };
     let again = world.one(again).await;
     assert_eq!(world.record(&again).await.state, State::Held);
-    let append = World::new("append").await;
-    let key = sluicegate_lake::keys::contract(&world.dataset, "1.0.0");
-    world.store.upload(&key, serde_json::to_vec(&append.version).unwrap());
+    world.govern("append").await;
     says(&world.ask(&again, Ruling::Released, "ann").await, "newer version");
     assert_eq!(world.rows().await, 5);
 }
@@ -534,9 +532,7 @@ async fn versions_that_were_published_together_go_together_when_the_contract_tak
         world.one(Staged { source: "a.csv", landed: i, day: i, ..PLAIN }).await;
     }
     assert_eq!(world.rows().await, 9 * 5);
-    let other = World::new("replace").await;
-    let key = sluicegate_lake::keys::contract(&world.dataset, "1.0.0");
-    world.store.upload(&key, serde_json::to_vec(&other.version).unwrap());
+    world.govern("replace").await;
     let newest = world.one(Staged { source: "a.csv", landed: 20, rows: 3, ..PLAIN }).await;
     assert_eq!((world.rows().await, world.record(&newest).await.state), (3, State::Published));
     // And so for ever: it is not known of which sources there are several.
